@@ -1,0 +1,142 @@
+"""The engine protocol: everything that can turn a rainy batch into a derained one without showing how."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from deploy_robust.artefact.io_description import IODescription
+
+Arithmetic = Literal["literal", "fused", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine declares of itself, read back from the runtime rather than repeated from the request.
+
+    Attributes:
+        runtime: Name and version, like ``onnxruntime 1.31.1``.
+        provider: The provider really in use, like ``CPUExecutionProvider``.
+        device: Torch device string on which `Engine.run` takes and returns tensors.
+        threads: Intra-operator threads; None where the runtime does not say.
+        deterministic: Whether the runtime promises the same bits for the same batch.
+        differentiable: Whether autograd runs through `Engine.run`.
+        arithmetic: ``literal`` when the graph's own operators run one by one, ``fused`` when the runtime may replace them.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8`` as the graph or the module says; ``unknown`` otherwise.
+        tags: Anything else worth a line in the report.
+    """
+
+    runtime: str
+    provider: str
+    device: str = "cpu"
+    threads: int | None = None
+    deterministic: bool = True
+    differentiable: bool = False
+    arithmetic: Arithmetic = "unknown"
+    precision: str = "unknown"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the store and the report."""
+        return {**asdict(self), "tags": dict(self.tags)}
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded artefact or model. Tensors are in the engine's native form (see `IODescription`), on its own device."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine declares of itself."""
+        ...
+
+    def run(self, batch: Tensor, out: Tensor | None = None) -> Tensor:
+        """One forward pass.
+
+        Args:
+            batch: Native input, contiguous, on `Capabilities.device`.
+            out: Where to write the answer, of its shape and type; None allocates.
+
+        Returns:
+            The native output; `out` itself where it was given.
+
+        Raises:
+            EngineDefect: The runtime failed on an input that it had accepted.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the runtime's resources; calling it twice is harmless."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to load an engine.
+
+    Attributes:
+        device: Torch device string: ``cpu``, ``cuda``, ``cuda:1``.
+        provider: Runtime-specific provider name; None picks the device's plain one.
+        threads: Intra-operator threads; None leaves it to the runtime.
+        optimisation: ``all`` or ``none``: whether the runtime may rewrite the graph.
+        io: I/O description given by the user; it wins over the manifest's. None reads the manifest or assumes the default.
+    """
+
+    device: str = "cpu"
+    provider: str | None = None
+    threads: int | None = None
+    optimisation: Literal["all", "none"] = "all"
+    io: IODescription | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a runtime really runs here, found out by running it.
+
+    Attributes:
+        name: What was tried, like ``onnxruntime / CUDAExecutionProvider``.
+        works: Whether it gave a right answer.
+        detail: Version where it works, the reason where it does not.
+        remedy: What to do about it; empty where it works.
+    """
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+class EngineKind(Protocol):
+    """One runtime: what an entry point of the group ``deploy_robust.engines`` names."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages and reports."""
+        ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """File suffixes that this runtime opens, like ``(".onnx",)``; empty where it opens no file."""
+        ...
+
+    def open(self, path: Path, options: EngineOptions) -> tuple[Engine, IODescription]:
+        """Load a file.
+
+        Returns:
+            The engine, and its I/O description completed from the file itself (fixed sizes, type, batch rule).
+
+        Raises:
+            ArtefactError: The file is not an engine that this runtime can load.
+            EnvironmentProblem: The library, provider or device is not there.
+        """
+        ...
+
+    def health(self) -> list[Health]:
+        """What of this runtime works on this machine, found out by running it."""
+        ...

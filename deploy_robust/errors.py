@@ -1,0 +1,68 @@
+"""Every error that deploy-robust raises on purpose.
+
+    DeployRobustError          exit code 2; one line: what, where, what to do
+    |-- UsageError             options that contradict each other or lack something
+    |-- InputError             a file or folder that the user named: missing, damaged, of another kind
+    |   |-- ImageError         an image, or a pair of images
+    |   |-- CheckpointError    weights that do not fit, or a file that is not a plain state dict
+    |   |-- ArtefactError      an engine file or its manifest
+    |   `-- PolicyError        a policy file
+    |-- EnvironmentProblem     a library, provider or device that is not there, or does not come up
+    |-- ExportError            an export that failed or broke parity; nothing was left behind
+    |-- RunError               a run folder: in use, of another plan, of another schema, full
+    `-- EngineDefect           the engine loaded, accepted its input and then misbehaved: a verdict, exit code 1
+"""
+
+from __future__ import annotations
+
+
+class DeployRobustError(Exception):
+    """An error whose message is one line for the user: what was wrong, where, and what to do."""
+
+
+class UsageError(DeployRobustError):
+    """Options that contradict each other, or one that is missing."""
+
+
+class InputError(DeployRobustError):
+    """A file or folder that the user named cannot be used."""
+
+
+class ImageError(InputError):
+    """An image, or a pair of images, cannot be used."""
+
+
+class CheckpointError(InputError):
+    """A weights file does not fit its model, or is not a plain state dict."""
+
+
+class ArtefactError(InputError):
+    """An engine file or its manifest cannot be used."""
+
+
+class PolicyError(InputError):
+    """A policy file cannot be used."""
+
+
+class EnvironmentProblem(DeployRobustError):
+    """A library, provider or device is missing or did not come up."""
+
+
+class ExportError(DeployRobustError):
+    """An export failed, or its parity did; nothing was left behind."""
+
+
+class RunError(DeployRobustError):
+    """A run folder is in use, belongs to another plan, has another schema, or cannot be written."""
+
+
+class EngineDefect(DeployRobustError):
+    """The engine accepted its input and then misbehaved.
+
+    Attributes:
+        kind: One word for the record: ``nan``, ``inf``, ``shape``, ``dtype``, ``crash`` or ``timeout``.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

@@ -1,0 +1,174 @@
+"""The zoo's table of contents: which networks there are, in which presets, and how to build one.
+
+A new network is one file beside this one and one `MODELS.add(...)` below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deploy_robust.errors import UsageError
+from deploy_robust.models.derainer import ModelIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Tensor
+
+    from deploy_robust.models.derainer import Derainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One network of the zoo.
+
+    Attributes:
+        name: Name on the command line.
+        title: Name in the literature.
+        summary: One line on what it is.
+        reference: Authors, title, venue.
+        factory: ``module:Class`` of the `Derainer`, imported when a model is built.
+        presets: Constructor arguments by preset name; the first preset is the default.
+        native_range: Range of pixel values inside the network.
+        native_colour: Colour order inside the network.
+        official_importer: ``module:function`` that maps the authors' state dict to ours; None where none is known.
+        official_presets: Presets that published checkpoints fit.
+        official_licence: Licence under which the authors publish their weights.
+    """
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+    factory: str
+    presets: Mapping[str, Mapping[str, Any]]
+    native_range: tuple[float, float] = (0.0, 1.0)
+    native_colour: str = "RGB"
+    official_importer: str | None = None
+    official_presets: tuple[str, ...] = ()
+    official_licence: str = "none stated"
+
+    def model_class(self) -> type[Derainer]:
+        """The class that `factory` names."""
+        found: type[Derainer] = _imported(self.factory)
+        return found
+
+    def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' state dict under our keys.
+
+        Raises:
+            UsageError: No checkpoints of the authors are known for this network.
+        """
+        if self.official_importer is None:
+            raise UsageError(f"no official checkpoint layout is known for {self.name}: load a .safetensors of our own")
+        importer: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = _imported(self.official_importer)
+        return importer(state)
+
+
+class ModelRegistry:
+    """Networks by name. A plain object: it can be copied, and a failed `add` leaves it as it was."""
+
+    def __init__(self, specs: Iterable[ModelSpec] = ()) -> None:
+        self._specs: dict[str, ModelSpec] = {}
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: ModelSpec) -> None:
+        """Adds a network.
+
+        Raises:
+            ValueError: The name is taken, or the network has no preset.
+        """
+        if spec.name in self._specs:
+            raise ValueError(f"a model named {spec.name!r} is registered already")
+        if not spec.presets:
+            raise ValueError(f"model {spec.name!r} has no preset")
+        self._specs[spec.name] = spec
+
+    def copy(self) -> ModelRegistry:
+        """An independent registry of the same networks."""
+        return ModelRegistry(self._specs.values())
+
+    def names(self) -> list[str]:
+        """Names in the order of registration."""
+        return list(self._specs)
+
+    def spec(self, name: str) -> ModelSpec:
+        """The network of that name.
+
+        Raises:
+            UsageError: There is none.
+        """
+        if name not in self._specs:
+            raise UsageError(_unknown("model", name, self._specs))
+        return self._specs[name]
+
+    def presets(self, name: str) -> list[str]:
+        """Preset names of a network; the first is the default."""
+        return list(self.spec(name).presets)
+
+    def create(self, name: str, preset: str | None = None, **overrides: Any) -> Derainer:
+        """Builds a network with fresh weights, in training mode.
+
+        Args:
+            name: Name in the registry.
+            preset: Preset name; None takes the network's first.
+            **overrides: Constructor arguments that replace those of the preset.
+
+        Raises:
+            UsageError: Name, preset or an override is unknown, or a value is out of range.
+        """
+        spec = self.spec(name)
+        preset = next(iter(spec.presets)) if preset is None else preset
+        if preset not in spec.presets:
+            raise UsageError(_unknown(f"preset of {name}", preset, spec.presets))
+        model_class = spec.model_class()
+        accepted = inspect.signature(model_class).parameters
+        if unknown := [key for key in overrides if key not in accepted]:
+            raise UsageError(_unknown(f"argument of {name}", unknown[0], accepted))
+        arguments = {**spec.presets[preset], **overrides}
+        model = model_class(**arguments)
+        model.identity = ModelIdentity(name=name, preset=preset, arguments=arguments)
+        return model
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    options = list(known)
+    nearest = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {what}: {name!r}; {hint}known: {', '.join(options)}"
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+MODELS = ModelRegistry()
+"""The networks that deploy-robust ships."""
+
+MODELS.add(
+    ModelSpec(
+        name="prenet",
+        title="PReNet",
+        summary="one small recurrent network applied several times, with an LSTM cell of convolutions",
+        reference=(
+            "D. Ren, W. Zuo, Q. Hu, P. Zhu, D. Meng: Progressive Image Deraining Networks: A Better and Simpler "
+            "Baseline, CVPR 2019, arXiv:1901.09221"
+        ),
+        factory="deploy_robust.models.prenet:PReNet",
+        presets={
+            "official": {"width": 32, "iterations": 6},
+            "benchmark": {"width": 96, "iterations": 6},
+            "official-r": {"width": 32, "iterations": 6, "shared_blocks": True},
+            "small": {"width": 16, "iterations": 4},
+            "tiny": {"width": 4, "iterations": 2},
+        },
+        official_importer="deploy_robust.models.prenet:from_official",
+        official_presets=("official", "official-r"),
+    )
+)

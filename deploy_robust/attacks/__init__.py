@@ -1,0 +1,1 @@
+"""Searches for the perturbation that harms a restoration network most: objective, threat, algorithm."""

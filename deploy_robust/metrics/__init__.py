@@ -1,0 +1,1 @@
+"""Pure functions of two image batches that give one number for each image."""

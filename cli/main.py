@@ -1,0 +1,102 @@
+"""Entry point: finds the command, and turns every way to end into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy_robust import __version__
+from deploy_robust.cli import exit_codes
+from deploy_robust.errors import DeployRobustError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": "Export the shipped network, attack the INT8 engine and judge it: the whole path on embedded data.",
+    "check": "Attack and judge a deployed engine; exits 0 PASS, 1 FAIL, 3 INCONCLUSIVE.",
+    "export": "Turn a trained network into ONNX engines with verified parity.",
+    "train": "Train a network of the zoo.",
+    "doctor": "Find out what is installed and which engines really run here.",
+}
+"""Command to its line in --help; each lives in the file of its name, which is imported when the command is used."""
+
+
+class _Commands(click.Group):
+    """Commands imported on use, so that --help costs no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"deploy_robust.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="deploy-robust")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Adversarial robustness of deployed rain-removal engines: export, attack, measure, judge."""
+    ctx.obj = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and leaves the process.
+
+    Exit codes: 0 PASS or done; 1 FAIL; 2 usage, files, environment or our own fault; 3 INCONCLUSIVE; 130 interrupted. A
+    crash never ends with 0 or 1.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        code = cli.main(args=list(arguments), prog_name="deploy-robust", standalone_mode=False)
+        _leave(code if isinstance(code, int) else exit_codes.PASS)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; what was finished is kept, the same command goes on from there")
+        _leave(exit_codes.INTERRUPTED)
+    except click.exceptions.Exit as stop:
+        _leave(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        _leave(exit_codes.TROUBLE)
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nobody is left to tell.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for the interpreter's last flush
+        _leave(exit_codes.TROUBLE)
+    except DeployRobustError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error))
+        _leave(exit_codes.TROUBLE)
+    except Exception as error:  # noqa: BLE001  # no traceback reaches the user, and no crash looks like a verdict
+        if debug:
+            traceback.print_exc()
+        _complain(
+            f"internal error, {type(error).__name__}: {' '.join(str(error).split())[:300]} "
+            "(this is our fault; run `deploy-robust --debug ...` and report what it prints)"
+        )
+        _leave(exit_codes.TROUBLE)
+
+
+def _complain(message: str) -> None:
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    with contextlib.suppress(OSError):
+        click.echo(f"deploy-robust: {printable}", err=True)
+
+
+def _leave(code: int) -> None:
+    sys.exit(code)

@@ -1,0 +1,291 @@
+"""The executor runs one batch: attacks, engines and metrics; it knows neither store nor policy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+
+from deploy_robust.attacks.attack import Access, Task
+from deploy_robust.errors import EngineDefect
+from deploy_robust.gate.parity import difference
+from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement
+from deploy_robust.metrics.psnr import psnr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from deploy_robust.attacks.attack import Attack, Crafted
+    from deploy_robust.data.pairs import Pair, PairSource
+    from deploy_robust.gate.records import Batch, Delivery
+    from deploy_robust.restorer import Restorer
+
+    Metric = Callable[[Tensor, Tensor], Tensor]
+
+K = TypeVar("K")
+
+DRIFT = "drift"
+"""PSNR in dB between an engine's attacked output and its own clean output: what the attack moved."""
+
+_RECENT_PAIRS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAttack:
+    """An attack and the network that it is crafted on.
+
+    Attributes:
+        attack: The attack.
+        against: Role of that network; None for attacks that look at none.
+    """
+
+    attack: Attack
+    against: str | None = None
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A pair as tensors, with the clean outputs that were computed for it so far.
+
+    Attributes:
+        pair: The pair.
+        rainy: (1, 3, H, W) float32 in [0, 1].
+        truth: The ground truth likewise; None where there is none.
+        clean: Output on the rainy image by role, (1, 3, H, W) float32, or the defect that came instead.
+    """
+
+    pair: Pair
+    rainy: Tensor
+    truth: Tensor | None
+    clean: dict[str, Tensor | Defect]
+
+
+class LocalExecutor:
+    """Executes batches in this process.
+
+    Every network sees the same images. An attack is crafted once, on the network that its plan names, for all rows of a
+    batch that share a size; the result goes through every network.
+    """
+
+    def __init__(
+        self,
+        *,
+        pairs: PairSource,
+        subjects: Mapping[str, Restorer],
+        attacks: Mapping[str, PlannedAttack],
+        metrics: Mapping[str, Metric],
+        seed: int,
+        deliveries: tuple[Delivery, ...] = ("8bit", "float"),
+        references: Mapping[str, tuple[str, str]] | None = None,
+        keep_outputs_of: str = "engine",
+    ) -> None:
+        """Joins what is measured with what measures.
+
+        Args:
+            pairs: Where images come from.
+            subjects: Networks by role.
+            attacks: Planned attacks by the name that cases use.
+            metrics: Functions of (output, ground truth), each (N, 3, H, W) to (N,), by the name under which they are
+                stored.
+            seed: The run's seed; all draws are keyed by it.
+            deliveries: How attacked images reach the networks.
+            references: Parity figure to (role, role of its reference): compared on clean images.
+            keep_outputs_of: Role whose 8-bit outputs are kept for the report.
+        """
+        self._source = pairs
+        self._index = {id_: index for index, id_ in enumerate(pairs.ids())}
+        self._subjects = subjects
+        self._attacks = attacks
+        self._metrics = metrics
+        self._seed = seed
+        self._deliveries = deliveries
+        self._references = references or {}
+        self._keep = keep_outputs_of
+        self._recent: OrderedDict[str, _Prepared] = OrderedDict()
+
+    def execute(self, batch: Batch) -> BatchResult:
+        """Measures every case of a batch."""
+        images: dict[str, NDArray[np.uint8]] = {}
+        found: dict[Case, list[Measurement]] = {}
+        for attack, cases in _grouped(batch, lambda case: case.attack):
+            if attack == CLEAN:
+                for case in cases:
+                    found[case] = list(self._measure_clean(case, images))
+                continue
+            for _, same_size in _grouped(cases, lambda case: self._prepared(case.pair).pair.size):
+                found |= self._measure_attacked(attack, same_size, images)
+        return BatchResult(tuple(m for case in batch for m in found[case]), images)
+
+    # -- clean images
+
+    def _measure_clean(self, case: Case, images: dict[str, NDArray[np.uint8]]) -> Iterator[Measurement]:
+        prepared = self._prepared(case.pair)
+        seen = _keep(prepared.rainy, images)
+        blank = Measurement(case, prepared.pair.scene, INPUT, "8bit", input_image=seen)
+        if prepared.truth is not None:
+            yield replace(blank, values=self._score(prepared.rainy, prepared.truth), output_image=seen)
+        for role in self._subjects:
+            output = self._clean_output(prepared, role)
+            if isinstance(output, Defect):
+                yield replace(blank, role=role, defect=output)
+                continue
+            values = {} if prepared.truth is None else self._score(output, prepared.truth)
+            for figure, (of, reference) in self._references.items():
+                if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
+                    apart = difference(output, other.to(output.device))
+                    values |= {f"{figure}_db": float(apart.psnr_db[0]), f"{figure}_max_abs": float(apart.max_abs[0])}
+            kept = _keep(output, images) if role == self._keep else ""
+            yield replace(blank, role=role, values=values, output_image=kept)
+
+    def _clean_output(self, prepared: _Prepared, role: str) -> Tensor | Defect:
+        if role not in prepared.clean:
+            (prepared.clean[role],) = self._outputs(role, prepared.rainy)
+        return prepared.clean[role]
+
+    # -- attacked images
+
+    def _measure_attacked(
+        self, name: str, cases: list[Case], images: dict[str, NDArray[np.uint8]]
+    ) -> dict[Case, list[Measurement]]:
+        rows = [self._prepared(case.pair) for case in cases]
+        blanks = [Measurement(case, row.pair.scene, "", "8bit") for case, row in zip(cases, rows, strict=True)]
+        found: dict[Case, list[Measurement]] = {case: [] for case in cases}
+        planned = self._attacks[name]
+        against = planned.against
+        if against is not None:
+            # An engine that fails on the clean image has nothing to be attacked; its defect is on record.
+            usable = [i for i, row in enumerate(rows) if not isinstance(self._clean_output(row, against), Defect)]
+            cases, rows, blanks = [cases[i] for i in usable], [rows[i] for i in usable], [blanks[i] for i in usable]
+            if not cases:
+                return found
+        try:
+            crafted = self._craft(planned, cases, rows)
+        except EngineDefect as defect:
+            for case, blank in zip(cases, blanks, strict=True):
+                found[case] = [replace(blank, role=against or "", defect=Defect(defect.kind, str(defect)))]
+            return found
+        facts = {name: value.cpu() for name, value in crafted.facts.items()}
+        attacked = crafted.images.detach().cpu()
+        codes = _codes(attacked)
+        seen = [_keep_codes(code, images) for code in codes]
+        for delivery in self._deliveries:
+            delivered = codes.to(torch.float32) / 255 if delivery == "8bit" else attacked
+            for role, restorer in self._subjects.items():
+                if delivery == "float" and restorer.io.dtype == "uint8":
+                    continue  # an engine that takes integers sees no fractions
+                for i, output in enumerate(self._outputs(role, delivered)):
+                    m = replace(blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else "")
+                    if isinstance(output, Defect):
+                        found[cases[i]].append(replace(m, defect=output, input_image=seen[i]))
+                        continue
+                    values = {} if (truth := rows[i].truth) is None else self._score(output, truth)
+                    clean = self._clean_output(rows[i], role)
+                    if not isinstance(clean, Defect):
+                        values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
+                    if role == against and delivery == "8bit":
+                        values |= {name: float(value[i]) for name, value in facts.items()}
+                    kept = _keep(output, images) if role == self._keep and delivery == "8bit" else ""
+                    found[cases[i]].append(replace(m, values=values, output_image=kept))
+        return found
+
+    def _craft(self, planned: PlannedAttack, cases: list[Case], rows: list[_Prepared]) -> Crafted:
+        """Adversarial images, one row for each case."""
+        restorer = None if planned.against is None else self._subjects[planned.against]
+        device = "cpu" if restorer is None else restorer.capabilities.device
+        needs_truth = all(row.truth is not None for row in rows)
+        task = Task(
+            x=torch.cat([row.rainy for row in rows]).to(device),
+            eps=torch.tensor([case.level / 255 for case in cases], device=device).view(-1, 1, 1, 1),
+            seed=self._seed,
+            keys=tuple((case.pair, case.attack, case.level) for case in cases),
+            restore=restorer,
+            clean_output=None
+            if planned.against is None
+            else torch.cat([_tensor(self._clean_output(row, planned.against)) for row in rows]),
+            ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if needs_truth else None,
+        )
+        if planned.attack.access is Access.GRADIENTS:
+            return planned.attack.craft(task)
+        with torch.no_grad():
+            return planned.attack.craft(task)
+
+    # -- networks and metrics
+
+    def _outputs(self, role: str, x: Tensor) -> list[Tensor | Defect]:
+        """One output (1, 3, H, W) or defect for each row of `x`."""
+        restorer = self._subjects[role]
+        try:
+            with torch.no_grad():
+                y = restorer(x)
+        except EngineDefect as defect:
+            if x.shape[0] == 1:
+                return [Defect(defect.kind, str(defect))]
+            return [answer for row in x.split(1) for answer in self._outputs(role, row)]
+        return [_finite(row) for row in y.split(1)]
+
+    def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:
+        return {name: float(metric(output, truth.to(output.device))[0]) for name, metric in self._metrics.items()}
+
+    # -- pairs
+
+    def _prepared(self, id_: str) -> _Prepared:
+        if id_ in self._recent:
+            self._recent.move_to_end(id_)
+            return self._recent[id_]
+        pair = self._source[self._index[id_]]
+        truth = None if pair.clean is None else _to_tensor(pair.clean)
+        self._recent[id_] = prepared = _Prepared(pair, _to_tensor(pair.rainy), truth, {})
+        while len(self._recent) > _RECENT_PAIRS:
+            self._recent.popitem(last=False)
+        return prepared
+
+
+def _grouped(cases: Iterable[Case], key: Callable[[Case], K]) -> Iterator[tuple[K, list[Case]]]:
+    """Cases by key, groups and members in the order of first appearance."""
+    groups: dict[K, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(key(case), []).append(case)
+    yield from groups.items()
+
+
+def _finite(y: Tensor) -> Tensor | Defect:
+    if bool(torch.isfinite(y).all()):
+        return y
+    kind = "nan" if bool(torch.isnan(y).any()) else "inf"
+    share = float((~torch.isfinite(y)).to(torch.float32).mean())
+    return Defect(kind, f"{share:.1%} of the output values are not finite")
+
+
+def _tensor(value: Tensor | Defect | None) -> Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"an image was expected here, and there is {value!r}")
+    return value
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(torch.float32) / 255
+
+
+def _codes(x: Tensor) -> Tensor:
+    """[0, 1] floats to the 8-bit codes of a camera, rounded half to even."""
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _keep(x: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
+    """Notes (1, 3, H, W) floats as an 8-bit image and returns its SHA-256."""
+    return _keep_codes(_codes(x.detach()[0]).cpu(), images)
+
+
+def _keep_codes(codes: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
+    image = np.ascontiguousarray(codes.permute(1, 2, 0).numpy())
+    sha256 = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+    images[sha256] = image
+    return sha256

@@ -1,0 +1,120 @@
+"""The judge sees requirements and measurements, and nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy_robust.gate.quantities import quantity
+from deploy_robust.gate.records import Outcome, Requirement, Status, Verdict
+from deploy_robust.gate.table import Table
+from deploy_robust.statistics.intervals import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from deploy_robust.gate.quantities import Points
+    from deploy_robust.gate.records import Case, Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a verdict rests on besides its requirements.
+
+    Attributes:
+        attacks: Names of the attacks over which each image counts at its worst.
+        minimum_scenes: Fewer independent scenes than this cannot PASS.
+        caps: Reasons known beforehand why the run cannot PASS, one line each.
+    """
+
+    attacks: tuple[str, ...]
+    minimum_scenes: int = 0
+    caps: tuple[str, ...] = ()
+
+
+def judge(requirements: Sequence[Requirement], measurements: Iterable[Measurement], terms: Terms) -> Verdict:
+    """Judges every requirement at each of its levels.
+
+    One FAIL fails the run. It passes when every requirement does and nothing caps it, and is inconclusive otherwise.
+    """
+    table = Table(measurements)
+    outcomes = tuple(
+        _judge_one(requirement, level, table, terms)
+        for requirement in requirements
+        for level in (requirement.levels or (None,))
+    )
+    caps = list(terms.caps)
+    scenes = len(set(table.scenes.values()))
+    if scenes < terms.minimum_scenes:
+        caps.append(f"{scenes} independent scenes were measured and a PASS needs {terms.minimum_scenes}")
+    statuses = {outcome.status for outcome in outcomes}
+    if Status.FAIL in statuses:
+        status = Status.FAIL
+    elif statuses <= {Status.PASS} and outcomes and not caps:
+        status = Status.PASS
+    else:
+        status = Status.INCONCLUSIVE
+    return Verdict(status, outcomes, tuple(caps))
+
+
+def _judge_one(requirement: Requirement, level: float | None, table: Table, terms: Terms) -> Outcome:
+    points = quantity(requirement.quantity).points(table, level or 0.0, terms.attacks)
+    if not points:
+        return Outcome(requirement, level, Status.INCONCLUSIVE, reason="nothing was measured for it")
+    by_scene: dict[str, list[float]] = defaultdict(list)
+    for pair, point in points.items():
+        by_scene[table.scenes[pair]].append(point.value)
+    interval = _statistic(requirement, points, by_scene)
+    worst = _worst(requirement, points)
+    status, reason = _compare(requirement, interval)
+    if status is Status.PASS and len(points) < requirement.minimum_pairs:
+        status = Status.INCONCLUSIVE
+        reason = f"it holds on {len(points)} pairs and needs {requirement.minimum_pairs}"
+    if status is Status.FAIL and not requirement.gates:
+        status = Status.INCONCLUSIVE
+    return Outcome(
+        requirement,
+        level,
+        status,
+        value=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        pairs=len(points),
+        scenes=len(by_scene),
+        worst=worst,
+        reason=reason,
+    )
+
+
+def _statistic(requirement: Requirement, points: Points, by_scene: dict[str, list[float]]) -> Interval:
+    """A mean with its interval over scenes; a minimum or maximum over pairs stands for itself."""
+    if requirement.statistic == "mean":
+        return mean_interval([sum(values) / len(values) for values in by_scene.values()], requirement.confidence)
+    pick = min if requirement.statistic == "min" else max
+    value = pick(point.value for point in points.values())
+    return Interval(value, value, value)
+
+
+def _worst(requirement: Requirement, points: Points) -> Case:
+    """The case that comes nearest to its bound, or lies furthest beyond it."""
+
+    def margin(value: float) -> float:
+        low = float("inf") if requirement.at_least is None else value - requirement.at_least
+        high = float("inf") if requirement.at_most is None else requirement.at_most - value
+        return min(low, high)
+
+    return min(points.values(), key=lambda point: (margin(point.value), point.case)).case
+
+
+def _compare(requirement: Requirement, interval: Interval) -> tuple[Status, str]:
+    low = float("-inf") if requirement.at_least is None else requirement.at_least
+    high = float("inf") if requirement.at_most is None else requirement.at_most
+    if low <= interval.low and interval.high <= high:
+        return Status.PASS, ""
+    what = "the whole interval" if requirement.statistic == "mean" else f"the {requirement.statistic}imum"
+    if interval.high < low:
+        return Status.FAIL, f"{what} lies below {low:g}"
+    if interval.low > high:
+        return Status.FAIL, f"{what} lies above {high:g}"
+    return Status.INCONCLUSIVE, "the interval reaches across the bound: more scenes would narrow it"

@@ -1,0 +1,114 @@
+"""Planners yield batches of cases and may read what was measured before; they know neither engines nor store.
+
+A planner is replayed from the start when a run is resumed: it must yield the same batches again when it sees the same
+measurements. So it draws nothing at random and looks at nothing but its own settings and the history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from deploy_robust.gate.records import Batch, Case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from deploy_robust.gate.records import Measurement
+
+
+class History(Protocol):
+    """The measurements of the batches that the planner has yielded so far."""
+
+    @property
+    def latest(self) -> Sequence[Measurement]:
+        """Those of the last batch; empty before the first."""
+        ...
+
+    def everything(self) -> Iterator[Measurement]:
+        """All of them, in order, read from the store."""
+        ...
+
+
+class Planner(Protocol):
+    """Something that decides what to measure next."""
+
+    def batches(self, history: History) -> Iterator[Batch]:
+        """Yields batches; between two of them `history` has grown by the measurements of the first."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """How many cases there will be at most; None where that is open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every pair under every (attack, level), so many pairs in a batch.
+
+    All attacks and levels of a pair share its batch, because they share its clean output.
+
+    Attributes:
+        pairs: Ids of pairs, in the order in which they are measured.
+        attacks: (attack name, epsilon in grey levels), in the order of the batch.
+        pairs_per_batch: How many pairs are executed together.
+    """
+
+    pairs: tuple[str, ...]
+    attacks: tuple[tuple[str, float], ...]
+    pairs_per_batch: int = 1
+
+    def batches(self, history: History) -> Iterator[Batch]:  # noqa: ARG002  # a fixed grid looks at nothing
+        """Yields the grid, pair by pair."""
+        for start in range(0, len(self.pairs), self.pairs_per_batch):
+            group = self.pairs[start : start + self.pairs_per_batch]
+            yield tuple(Case(pair, attack, level) for pair in group for attack, level in self.attacks)
+
+    @property
+    def size(self) -> int:
+        """Number of cases."""
+        return len(self.pairs) * len(self.attacks)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One planner after another."""
+
+    parts: tuple[Planner, ...]
+
+    def batches(self, history: History) -> Iterator[Batch]:
+        """Yields all batches of the first part, then those of the next."""
+        for part in self.parts:
+            yield from part.batches(history)
+
+    @property
+    def size(self) -> int | None:
+        """Number of cases, where every part knows its own."""
+        sizes = [part.size for part in self.parts]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class StopWhen:
+    """Another planner, cut short once a batch shows what was looked for: a broken parity, a first failure.
+
+    Attributes:
+        planner: What to run meanwhile.
+        found: Looks at the measurements of the newest batch.
+    """
+
+    planner: Planner
+    found: Callable[[Sequence[Measurement]], bool]
+
+    def batches(self, history: History) -> Iterator[Batch]:
+        """Yields the inner planner's batches until one of them is found wanting."""
+        for batch in self.planner.batches(history):
+            yield batch
+            if self.found(history.latest):
+                return
+
+    @property
+    def size(self) -> int | None:
+        """At most as many cases as the inner planner."""
+        return self.planner.size

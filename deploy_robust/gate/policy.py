@@ -1,0 +1,239 @@
+"""Policies: what an engine must show, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy_robust.errors import PolicyError
+from deploy_robust.gate.quantities import QUANTITIES, quantity
+from deploy_robust.gate.records import Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+SCHEMA_VERSION = 1
+DEFAULT = "default"
+
+_TOP = ("schema", "name", "minimum_scenes", "threat", "attacks", "parity", "requirement")
+_THREAT = ("levels", "camera_bits")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_BOUNDS = ("fidelity", "conversion", "conversion_max_abs")
+_REQUIREMENT = tuple(f.name for f in dataclasses.fields(Requirement))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an engine must show.
+
+    Attributes:
+        name: Name in reports.
+        minimum_scenes: Fewer independent scenes cannot PASS.
+        levels: Epsilons in grey levels that every image is attacked at.
+        camera_bits: Bits to which attacked images are rounded.
+        attacks: Attack name to its settings; each image counts at its worst over them.
+        parity_pairs: Fewer clean pairs cannot PASS parity.
+        parity: Precision to the lower bounds of ``fidelity`` and ``conversion`` (dB) and the upper one of
+            ``conversion_max_abs``.
+        requirements: The lines besides parity.
+    """
+
+    name: str
+    minimum_scenes: int
+    levels: tuple[float, ...]
+    camera_bits: int
+    attacks: Mapping[str, Mapping[str, Any]]
+    parity_pairs: int
+    parity: Mapping[str, Mapping[str, float]]
+    requirements: tuple[Requirement, ...]
+
+    def for_engine(self, precision: str, references: Collection[str]) -> tuple[Requirement, ...]:
+        """All requirements on an engine: parity against the references that exist, then the lines of the policy.
+
+        Args:
+            precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
+            references: Parity figures that can be measured: ``fidelity``, ``conversion``.
+
+        Raises:
+            PolicyError: The policy has no parity bounds for that precision.
+        """
+        if references and precision not in self.parity:
+            raise PolicyError(
+                f"policy {self.name} has no parity bounds for a {precision} engine: add parity.{precision} to it"
+            )
+        bounds = self.parity.get(precision, {})
+        lines = []
+        for figure, bound in bounds.items():
+            if figure.removesuffix("_max_abs") not in references:
+                continue
+            largest = figure.endswith("_max_abs")
+            lines.append(
+                Requirement(
+                    name="parity",
+                    quantity=figure.replace("_", "-"),
+                    statistic="max" if largest else "min",
+                    at_least=None if largest else bound,
+                    at_most=bound if largest else None,
+                    minimum_pairs=self.parity_pairs,
+                )
+            )
+        return (*lines, *self.requirements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the run's plan and report."""
+        return dataclasses.asdict(self)
+
+
+def load_policy(source: str | Path) -> Policy:
+    """Reads a policy by its shipped name (``default``) or from a TOML file.
+
+    Raises:
+        PolicyError: The file is missing or malformed; the message names the line and the nearest right key.
+    """
+    if str(source) == DEFAULT:
+        where, text = "the default policy", files("deploy_robust.gate").joinpath("policies/default.toml").read_text()
+    else:
+        where = str(source)
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PolicyError(f"cannot read the policy {source}: {error}; 'default' names the one shipped") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"{where} is not TOML: {error}") from error
+    return _Reader(where, text).policy(data)
+
+
+class _Reader:
+    """Turns TOML data into a `Policy`; every complaint names the file, the line and what would be right."""
+
+    def __init__(self, where: str, text: str) -> None:
+        self._where = where
+        self._lines = text.splitlines()
+
+    def policy(self, data: dict[str, Any]) -> Policy:
+        self._known(data, _TOP)
+        if data.get("schema") != SCHEMA_VERSION:
+            raise self._error("schema", f"schema must be {SCHEMA_VERSION} (got {data.get('schema')!r})")
+        threat = self._get(data, "threat", dict, {})
+        self._known(threat, _THREAT)
+        parity = dict(self._get(data, "parity", dict, {}))
+        pairs = self._get(parity, "minimum_pairs", int, 1)
+        parity.pop("minimum_pairs", None)
+        self._known(parity, _PRECISIONS)
+        for bounds in parity.values():
+            self._known(bounds, _BOUNDS)
+            for figure in bounds:
+                self._get(bounds, figure, float, 0.0)
+        bits = self._get(threat, "camera_bits", int, 8)
+        if bits != 8:
+            raise self._error("camera_bits", f"camera_bits must be 8 (got {bits}): other cameras are not supported")
+        levels = self._levels(threat, "levels")
+        lines = self._get(data, "requirement", list, [])
+        requirements = tuple(self._requirement(line, levels) for line in lines)
+        if not requirements:
+            raise self._error("requirement", "a policy needs at least one [[requirement]]: nothing would be judged")
+        return Policy(
+            name=self._get(data, "name", str, Path(self._where).stem),
+            minimum_scenes=self._get(data, "minimum_scenes", int, 1),
+            levels=levels,
+            camera_bits=bits,
+            attacks=self._attacks(data),
+            parity_pairs=pairs,
+            parity=parity,
+            requirements=requirements,
+        )
+
+    def _attacks(self, data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        attacks: dict[str, dict[str, Any]] = self._get(data, "attacks", dict, {})
+        for name, settings in attacks.items():
+            if not isinstance(settings, dict):
+                raise self._error(name, f"attacks.{name} must be a table of settings, like [attacks.{name}]")
+        return attacks
+
+    def _requirement(self, line: Any, levels: tuple[float, ...]) -> Requirement:
+        if not isinstance(line, dict):
+            raise self._error("requirement", "each requirement must be a table: [[requirement]]")
+        self._known(line, _REQUIREMENT)
+        for key in ("name", "quantity"):
+            if key not in line:
+                raise self._error("requirement", f"a requirement needs a {key}")
+        if line["quantity"] not in QUANTITIES:
+            raise self._error(line["quantity"], self._unknown("quantity", line["quantity"], QUANTITIES))
+        statistic = line.get("statistic", "mean")
+        if statistic not in ("mean", "min", "max"):
+            raise self._error(str(statistic), self._unknown("statistic", str(statistic), ("mean", "min", "max")))
+        bounds = [self._get(line, key, float, None) for key in ("at_least", "at_most")]
+        if bounds == [None, None]:
+            raise self._error(line["name"], f"requirement {line['name']} needs at_least or at_most")
+        confidence = self._get(line, "confidence", float, 0.95)
+        if not 0 < confidence < 1:
+            raise self._error("confidence", f"confidence must lie between 0 and 1 (got {confidence})")
+        at = self._levels(line, "levels") if "levels" in line else ()
+        if quantity(line["quantity"]).per_level != bool(at):
+            need = "needs levels, like [1, 2, 4]" if not at else "is measured on clean images and takes no levels"
+            raise self._error(line["quantity"], f"requirement {line['name']}: {line['quantity']} {need}")
+        if missing := sorted(set(at) - set(levels)):
+            text = ", ".join(f"{level:g}" for level in missing)
+            raise self._error(line["name"], f"requirement {line['name']} asks for epsilon {text}: not in threat.levels")
+        return Requirement(
+            name=self._get(line, "name", str, ""),
+            quantity=line["quantity"],
+            statistic=statistic,
+            levels=at,
+            at_least=bounds[0],
+            at_most=bounds[1],
+            confidence=confidence,
+            minimum_pairs=self._get(line, "minimum_pairs", int, 1),
+            gates=self._get(line, "gates", bool, True),
+        )
+
+    def _levels(self, table: dict[str, Any], key: str) -> tuple[float, ...]:
+        levels = self._get(table, key, list, [])
+        for level in levels:
+            if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 255:
+                raise self._error(key, f"{key} must be epsilons in grey levels, above 0 and below 255 (got {level!r})")
+            if level != int(level):
+                raise self._error(
+                    key,
+                    f"epsilon {level}/255 is fractional and the camera rounds to 8 bits: the rounded image could leave "
+                    "its ball; use whole grey levels",
+                )
+        return tuple(float(level) for level in levels)
+
+    def _get(self, table: dict[str, Any], key: str, kind: type, default: Any) -> Any:
+        if key not in table:
+            return default
+        value = table[key]
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise self._error(key, f"{key} must be a {_KIND_NAME[kind]} (got {value!r})")
+        return float(value) if kind is float else value
+
+    def _known(self, table: dict[str, Any], known: Collection[str]) -> None:
+        for key in table:
+            if key not in known:
+                raise self._error(key, self._unknown("key", key, known))
+
+    @staticmethod
+    def _unknown(what: str, word: str, known: Collection[str]) -> str:
+        near = difflib.get_close_matches(word, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        return f"unknown {what} {word!r}: {hint}"
+
+    def _error(self, word: str, complaint: str) -> PolicyError:
+        pattern = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
+        for number, line in enumerate(self._lines, start=1):
+            if pattern.search(line.split("#")[0]):
+                return PolicyError(f"{self._where}, line {number}: {complaint}")
+        return PolicyError(f"{self._where}: {complaint}")
+
+
+_KIND_NAME = {dict: "table", list: "list", str: "string", int: "whole number", float: "number", bool: "boolean"}

@@ -1,0 +1,205 @@
+"""The records that pass between planner, executor, store and judge; frozen, and free of any runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+CLEAN = "clean"
+"""Name of the attack that leaves the image as it is."""
+
+INPUT = "input"
+"""Role of the image before any engine: its measurements compare the rainy input itself with the ground truth."""
+
+Delivery = Literal["8bit", "float"]
+"""How the attacked image reaches the engine: rounded to 8 bits as a camera delivers it, or as the attack left it."""
+
+
+class Status(StrEnum):
+    """What a requirement, or a whole run, came to."""
+
+    PASS = "PASS"  # noqa: S105  # a verdict
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Case:
+    """One pair under one attack: the unit of work, of storage and of resuming.
+
+    Attributes:
+        pair: Id of the pair.
+        attack: Name of a planned attack, or `CLEAN`.
+        level: Epsilon in grey levels, n of n/255; 0 for `CLEAN`.
+    """
+
+    pair: str
+    attack: str = CLEAN
+    level: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.pair} {self.attack}" + (f"@{self.level:g}" if self.level else "")
+
+
+Batch = tuple[Case, ...]
+"""Cases that are executed together and committed together."""
+
+
+def digest_of(batch: Batch) -> str:
+    """A short hash of a batch: what tells a resumed run that it follows the same plan."""
+    text = json.dumps([[case.pair, case.attack, case.level] for case in batch])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """An engine that misbehaved on an input that it had accepted.
+
+    Attributes:
+        kind: ``nan``, ``inf``, ``shape``, ``dtype``, ``crash`` or ``timeout``.
+        detail: One line for the report.
+    """
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The metrics of one engine on one case.
+
+    Attributes:
+        case: What was measured.
+        scene: The independent draw that the pair belongs to.
+        role: Which engine: ``engine``, ``source``, or `INPUT`.
+        delivery: How the image reached the engine.
+        values: Metric name to value; empty where there is a defect. Values may be infinite, never NaN.
+        defect: What went wrong, if anything did.
+        input_image: SHA-256 of the 8-bit image that the engine saw; empty for float delivery.
+        output_image: SHA-256 of the engine's 8-bit output, where it was kept.
+    """
+
+    case: Case
+    scene: str
+    role: str
+    delivery: Delivery
+    values: Mapping[str, float] = field(default_factory=dict)
+    defect: Defect | None = None
+    input_image: str = ""
+    output_image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What executing one batch gave.
+
+    Attributes:
+        measurements: One for each case, role and delivery, in a fixed order.
+        images: 8-bit images by their SHA-256, (H, W, 3) uint8.
+    """
+
+    measurements: tuple[Measurement, ...]
+    images: Mapping[str, NDArray] = field(default_factory=dict)  # type: ignore[type-arg]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One line of a policy: a quantity, over which cases, with which bound and which confidence.
+
+    Attributes:
+        name: Name in the policy and in every report.
+        quantity: Name of a quantity, see `gate.quantities`.
+        statistic: ``mean`` over independent scenes, decided by a confidence interval; ``min`` or ``max`` over pairs.
+        levels: Epsilons in grey levels at which it must hold, one outcome each; empty for clean quantities.
+        at_least: Lower bound of the statistic, in the quantity's unit.
+        at_most: Upper bound of the statistic.
+        confidence: Of the two-sided interval of a mean.
+        minimum_pairs: Fewer pairs than this cannot PASS.
+        gates: False for a line that can only keep the run from passing, never fail it.
+    """
+
+    name: str
+    quantity: str
+    statistic: Literal["mean", "min", "max"] = "mean"
+    levels: tuple[float, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    confidence: float = 0.95
+    minimum_pairs: int = 1
+    gates: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one requirement came to at one level.
+
+    Attributes:
+        requirement: The line that was judged.
+        level: Epsilon in grey levels; None for clean quantities.
+        status: PASS, FAIL or INCONCLUSIVE.
+        value: The statistic; None where nothing was measured.
+        low: Lower end of the interval; equal to `value` for min and max.
+        high: Upper end.
+        pairs: How many pairs decided.
+        scenes: How many independent scenes decided.
+        worst: The case nearest to breaking the bound, or furthest beyond it.
+        reason: One line that says why, for INCONCLUSIVE and FAIL.
+    """
+
+    requirement: Requirement
+    level: float | None
+    status: Status
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+    scenes: int = 0
+    worst: Case | None = None
+    reason: str = ""
+
+    @property
+    def margin(self) -> float | None:
+        """Distance of the statistic from its bound, positive on the good side."""
+        if self.value is None:
+            return None
+        sides = []
+        if self.requirement.at_least is not None:
+            sides.append(self.value - self.requirement.at_least)
+        if self.requirement.at_most is not None:
+            sides.append(self.requirement.at_most - self.value)
+        return min(sides)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """PASS, FAIL or INCONCLUSIVE, with what decided it.
+
+    Attributes:
+        status: Of the whole run.
+        outcomes: One for each requirement and level, in policy order.
+        caps: Reasons why the run cannot PASS whatever was measured, one line each.
+    """
+
+    status: Status
+    outcomes: tuple[Outcome, ...]
+    caps: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        failed = dict.fromkeys(o.requirement.name for o in self.outcomes if o.status is Status.FAIL)
+        if failed:
+            return f"{self.status}: {', '.join(failed)} did not hold."
+        open_ = dict.fromkeys(o.requirement.name for o in self.outcomes if o.status is Status.INCONCLUSIVE)
+        if self.status is Status.INCONCLUSIVE:
+            why = [f"{', '.join(open_)} could not be decided"] if open_ else []
+            return f"{self.status}: {'; '.join([*why, *self.caps])}."
+        return f"{self.status}: all {len(self.outcomes)} requirements hold on what was measured."

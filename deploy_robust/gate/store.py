@@ -1,0 +1,295 @@
+"""The store: one SQLite file per run, appended to in one transaction per finished batch, never rewritten.
+
+Images lie in the same file as the measurements that name them, so that a crash leaves both or neither. They are
+content-addressed: equal images are kept once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import math
+import sqlite3
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from deploy_robust.errors import RunError
+from deploy_robust.gate.records import Case, Defect, Measurement, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from deploy_robust.gate.records import Batch, BatchResult, Delivery
+
+SCHEMA_VERSION = 1
+FILE_NAME = "run.sqlite"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY, digest TEXT NOT NULL, cases INTEGER NOT NULL, finished_at REAL NOT NULL
+);
+CREATE TABLE measurement (
+    id INTEGER PRIMARY KEY, batch INTEGER NOT NULL REFERENCES batch(number),
+    pair TEXT NOT NULL, attack TEXT NOT NULL, level REAL NOT NULL, scene TEXT NOT NULL,
+    role TEXT NOT NULL, delivery TEXT NOT NULL, metrics TEXT NOT NULL,
+    defect TEXT, defect_detail TEXT, input_image TEXT NOT NULL, output_image TEXT NOT NULL
+);
+CREATE INDEX measurement_batch ON measurement(batch);
+CREATE TABLE image (sha256 TEXT PRIMARY KEY, png BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SqliteStore:
+    """The measurements and images of one run folder.
+
+    One process at a time: the file is locked for as long as the store is open for writing.
+
+    Attributes:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: Any, clock: Callable[[], float]) -> None:
+        self.folder = folder
+        self._db = connection
+        self._lock = lock
+        self._clock = clock
+
+    @classmethod
+    def create_or_resume(
+        cls, folder: Path, plan: Mapping[str, Any], *, clock: Callable[[], float] = time.time
+    ) -> SqliteStore:
+        """Opens a run folder for writing; a new one is made for `plan`, an old one must have been made for the same.
+
+        Args:
+            folder: The run folder; made where it does not exist.
+            plan: Plain data that names everything the measurements depend on.
+            clock: Seconds since the epoch; only noted beside batches, nothing is ordered by it.
+
+        Raises:
+            RunError: Another process works on the folder, it belongs to another plan, or it cannot be written.
+        """
+        path = folder / FILE_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder {folder}: {error.strerror}; name another with --out"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise RunError(f"another process is working on the run folder {folder}: wait for it or use --out") from error
+        try:
+            store = cls(folder, _connect(path), lock, clock)
+            store._prepare(plan)
+        except BaseException:
+            lock.close()
+            raise
+        return store
+
+    @classmethod
+    def read(cls, folder: Path) -> SqliteStore:
+        """Opens a finished or interrupted run for reading.
+
+        Raises:
+            RunError: There is no run, or it was written by another version of the schema.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise RunError(f"{folder} is not a run folder: it holds no {FILE_NAME}")
+        store = cls(folder, _connect(path), None, time.time)
+        store._check_schema()
+        return store
+
+    def _prepare(self, plan: Mapping[str, Any]) -> None:
+        with self._transaction():
+            tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "meta" not in tables:
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._set("schema", SCHEMA_VERSION)
+                self._set("plan", plan)
+                self._set("created_at", self._clock())
+        self._check_schema()
+        stored = self.plan
+        wanted = json.loads(json.dumps(plan))
+        if stored != wanted:
+            keys = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+            raise RunError(
+                f"the run folder {self.folder} was made for another check (different: {', '.join(keys)}): "
+                "name another one with --out, or repeat the command that made it"
+            )
+
+    def _check_schema(self) -> None:
+        try:
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.folder / FILE_NAME} is not a run of deploy-robust: {error}") from error
+        if row is None or json.loads(row[0]) != SCHEMA_VERSION:
+            found = None if row is None else json.loads(row[0])
+            raise RunError(
+                f"the run in {self.folder} has schema {found} and this version reads {SCHEMA_VERSION}: "
+                "read it with the version that wrote it, or check again"
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise RunError(
+                f"cannot write {self.folder / FILE_NAME}: {error}; nothing of the batch was kept, "
+                "make room and repeat the same command to go on"
+            ) from error
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _set(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    # -- writing
+
+    def append(self, index: int, batch: Batch, result: BatchResult) -> None:
+        """Keeps a batch whole or not at all.
+
+        Raises:
+            RunError: The disk is full or the file cannot be written; the batch is not kept.
+        """
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO batch VALUES (?, ?, ?, ?)", (index, digest_of(batch), len(batch), self._clock())
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO image VALUES (?, ?)",
+                [(sha256, _to_png(image)) for sha256, image in result.images.items() if not self._has_image(sha256)],
+            )
+            self._db.executemany(
+                "INSERT INTO measurement (batch, pair, attack, level, scene, role, delivery, metrics, defect, "
+                "defect_detail, input_image, output_image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_to_row(index, measurement) for measurement in result.measurements],
+            )
+
+    def _has_image(self, sha256: str) -> bool:
+        return self._db.execute("SELECT 1 FROM image WHERE sha256 = ?", (sha256,)).fetchone() is not None
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a fact about the run that no measurement depends on, like the verdict or the time spent."""
+        with self._transaction():
+            self._set(f"note:{key}", value)
+
+    # -- reading
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the run was made for."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
+        plan: dict[str, Any] = json.loads(row[0])
+        return plan
+
+    def noted(self, key: str) -> Any:
+        """A fact kept by `note`; None where there is none."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"note:{key}",)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def finished(self) -> list[str]:
+        """Digests of the finished batches, in order."""
+        return [row[0] for row in self._db.execute("SELECT digest FROM batch ORDER BY number")]
+
+    def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
+        """The measurements of one batch, or of all, in the order of execution."""
+        where, values = ("", ()) if batch is None else ("WHERE batch = ?", (batch,))
+        columns = (
+            "pair, attack, level, scene, role, delivery, metrics, defect, defect_detail, input_image, output_image"
+        )
+        for row in self._db.execute(f"SELECT {columns} FROM measurement {where} ORDER BY id", values):  # noqa: S608
+            yield _from_row(row)
+
+    def image(self, sha256: str) -> NDArray[np.uint8]:
+        """An image (H, W, 3) uint8 by its SHA-256.
+
+        Raises:
+            RunError: The run does not hold it.
+        """
+        return np.asarray(Image.open(io.BytesIO(self.png(sha256))))
+
+    def png(self, sha256: str) -> bytes:
+        """The same, as the bytes of a PNG file."""
+        row = self._db.execute("SELECT png FROM image WHERE sha256 = ?", (sha256,)).fetchone()
+        if row is None:
+            raise RunError(f"the run in {self.folder} holds no image {sha256[:12]}: it was pruned or never kept")
+        png: bytes = row[0]
+        return png
+
+    def close(self) -> None:
+        """Closes the file and lets others work on the folder."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A committed batch survives a power cut, not only a crash of this process.
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise RunError(f"cannot open {path}: {error}") from error
+    return connection
+
+
+def _to_png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    # Level 1: attacked images are noise, and more effort buys a few per cent at several times the time.
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _to_row(batch: int, m: Measurement) -> tuple[Any, ...]:
+    metrics = {name: value if math.isfinite(value) else repr(value) for name, value in m.values.items()}
+    return (
+        batch,
+        m.case.pair,
+        m.case.attack,
+        m.case.level,
+        m.scene,
+        m.role,
+        m.delivery,
+        json.dumps(metrics),
+        None if m.defect is None else m.defect.kind,
+        None if m.defect is None else m.defect.detail,
+        m.input_image,
+        m.output_image,
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> Measurement:
+    pair, attack, level, scene, role, delivery, metrics, defect, detail, input_image, output_image = row
+    how: Delivery = delivery
+    return Measurement(
+        case=Case(pair, attack, level),
+        scene=scene,
+        role=role,
+        delivery=how,
+        values={name: float(value) for name, value in json.loads(metrics).items()},
+        defect=None if defect is None else Defect(defect, detail),
+        input_image=input_image,
+        output_image=output_image,
+    )

@@ -1,0 +1,62 @@
+"""Measurements, looked up by what they are about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from deploy_robust.gate.records import CLEAN, Case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from deploy_robust.gate.records import Delivery, Measurement
+
+
+class Key(NamedTuple):
+    """What a measurement is about."""
+
+    role: str
+    case: Case
+    delivery: Delivery
+
+
+class Table:
+    """All measurements of a run.
+
+    Attributes:
+        scenes: Scene of each pair, in the order of measurement.
+        defects: Measurements that found a defect.
+    """
+
+    def __init__(self, measurements: Iterable[Measurement]) -> None:
+        self.scenes: dict[str, str] = {}
+        self.defects: list[Measurement] = []
+        self._values: dict[Key, Mapping[str, float]] = {}
+        for m in measurements:
+            self.scenes.setdefault(m.case.pair, m.scene)
+            if m.defect is not None:
+                self.defects.append(m)
+            else:
+                self._values[Key(m.role, m.case, m.delivery)] = m.values
+
+    def get(
+        self, metric: str, role: str, pair: str, attack: str = CLEAN, level: float = 0.0, delivery: Delivery = "8bit"
+    ) -> float | None:
+        """One number; None where it was not measured."""
+        return self._values.get(Key(role, Case(pair, attack, level), delivery), {}).get(metric)
+
+    def keys(self) -> Iterator[Key]:
+        """What was measured, in order."""
+        return iter(self._values)
+
+    def roles(self) -> list[str]:
+        """Roles in the order of first appearance."""
+        return list(dict.fromkeys(key.role for key in self._values))
+
+    def levels(self) -> list[float]:
+        """Epsilons in grey levels, ascending, without the clean one."""
+        return sorted({key.case.level for key in self._values if key.case.attack != CLEAN})
+
+    def attacks(self) -> list[str]:
+        """Attacks in the order of first appearance, without the clean one."""
+        return list(dict.fromkeys(key.case.attack for key in self._values if key.case.attack != CLEAN))

@@ -1,0 +1,202 @@
+"""The run, in five parts: two planners, two engines and an attack without gradients through one unchanged runner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from deploy_robust import keyed
+from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.attacks.noise import RandomCorners
+from deploy_robust.data.pairs import Pair
+from deploy_robust.engine import Capabilities
+from deploy_robust.errors import EngineDefect, RunError
+from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+from deploy_robust.gate.judge import Terms, judge
+from deploy_robust.gate.planners import Grid, StopWhen
+from deploy_robust.gate.records import CLEAN, INPUT, Requirement, Status
+from deploy_robust.gate.runner import run
+from deploy_robust.gate.store import SqliteStore
+from deploy_robust.metrics.registry import METRICS
+from deploy_robust.restorer import Restorer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from deploy_robust.gate.records import Batch, BatchResult, Measurement
+
+
+@dataclass
+class FunctionEngine:
+    """An engine around any function of a native batch."""
+
+    function: Callable[[torch.Tensor], torch.Tensor]
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(runtime="test", provider="function")
+
+    def run(self, batch: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        self.calls.append(batch.shape[0])
+        return self.function(batch)
+
+    def close(self) -> None:
+        pass
+
+
+class Pairs:
+    """Six small pairs: smooth images under dotted rain."""
+
+    name = "test"
+    paired = True
+    identity: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return 6
+
+    def ids(self) -> list[str]:
+        return [f"pair-{i}" for i in range(6)]
+
+    def __getitem__(self, index: int) -> Pair:
+        generator = keyed.generator(7, "pair", index)
+        clean = np.kron(generator.integers(40, 200, (5, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        rainy = np.where(generator.random((40, 48, 1)) < 0.1, 255, clean).astype(np.uint8)
+        return Pair(f"pair-{index}", rainy, clean, scene=f"pair-{index}")
+
+
+def halve(x: torch.Tensor) -> torch.Tensor:
+    return x * 0.5
+
+
+def executor(**functions: Callable[[torch.Tensor], torch.Tensor]) -> LocalExecutor:
+    return LocalExecutor(
+        pairs=Pairs(),
+        subjects={role: Restorer(FunctionEngine(function)) for role, function in functions.items()},
+        attacks={"corners": PlannedAttack(RandomCorners())},
+        metrics={name: METRICS.get(name) for name in ("psnr", "ssim")},
+        seed=3,
+    )
+
+
+GRID = Grid(tuple(Pairs().ids()), ((CLEAN, 0.0), ("corners", 2.0), ("corners", 4.0)), pairs_per_batch=2)
+NO_HARM = Requirement("do-no-harm", "attacked-gain", levels=(2.0, 4.0), at_least=-3.0)
+
+
+def verdict_of(store: SqliteStore) -> Status:
+    return judge([NO_HARM], store.measurements(), Terms(attacks=("corners",))).status
+
+
+def test_a_grid_measures_two_engines_on_every_case(tmp_path: Path) -> None:
+    store = SqliteStore.create_or_resume(tmp_path, {"plan": "grid"})
+    assert run(GRID, executor(engine=torch.clone, other=halve), store)
+    found = list(store.measurements())
+    # 6 pairs: the input once, both engines clean; both engines at 2 levels by 2 deliveries
+    assert len(found) == 6 * (3 + 2 * 2 * 2)
+    assert {m.role for m in found} == {INPUT, "engine", "other"}
+    assert all(m.defect is None and np.isfinite(list(m.values.values())).all() for m in found)
+    assert verdict_of(store) is Status.PASS
+    identity = {m.case.pair: m.values["psnr"] for m in found if m.role == "engine" and m.case.attack == CLEAN}
+    rain = {m.case.pair: m.values["psnr"] for m in found if m.role == INPUT}
+    assert identity == rain
+    for m in found:
+        if m.input_image:
+            assert store.image(m.input_image).shape == (40, 48, 3)
+
+
+def test_a_planner_that_stops_at_the_first_failure_goes_through_the_same_runner(tmp_path: Path) -> None:
+    def broken(measurements: Sequence[Measurement]) -> bool:
+        return any(m.role == "engine" and m.case.attack == CLEAN and m.values["psnr"] < 15 for m in measurements)
+
+    store = SqliteStore.create_or_resume(tmp_path, {"plan": "until failure"})
+    assert run(StopWhen(GRID, broken), executor(engine=halve, other=torch.clone), store)
+    assert len(store.finished()) == 1
+    assert verdict_of(store) is Status.FAIL
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_measurements(tmp_path: Path) -> None:
+    whole = SqliteStore.create_or_resume(tmp_path / "whole", {})
+    run(GRID, executor(engine=halve), whole)
+
+    class Interrupted(LocalExecutor):
+        batches = 0
+
+        def execute(self, batch: Batch) -> BatchResult:
+            self.batches += 1
+            if self.batches > 1:
+                raise KeyboardInterrupt
+            return super().execute(batch)
+
+    broken = executor(engine=halve)
+    broken.__class__ = Interrupted
+    store = SqliteStore.create_or_resume(tmp_path / "resumed", {})
+    with pytest.raises(KeyboardInterrupt):
+        run(GRID, broken, store)
+    assert len(store.finished()) == 1
+    store.close()
+
+    store = SqliteStore.create_or_resume(tmp_path / "resumed", {})
+    again = executor(engine=halve)
+    run(GRID, again, store)
+    assert list(store.measurements()) == list(whole.measurements())
+    assert [store.png(m.input_image) for m in store.measurements() if m.input_image] == [
+        whole.png(m.input_image) for m in whole.measurements() if m.input_image
+    ]
+
+
+def test_a_run_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
+    SqliteStore.create_or_resume(tmp_path, {"seed": 1, "levels": [1]}).close()
+    with pytest.raises(RunError, match="seed"):
+        SqliteStore.create_or_resume(tmp_path, {"seed": 2, "levels": [1]})
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore.create_or_resume(tmp_path, {})
+    with pytest.raises(RunError, match="another process"):
+        SqliteStore.create_or_resume(tmp_path, {})
+    store.close()
+    SqliteStore.create_or_resume(tmp_path, {}).close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "function"),
+    [
+        ("nan", lambda x: x * float("nan")),
+        ("inf", lambda x: x / 0),
+        ("shape", lambda x: x[:, :, ::2, ::2]),
+        ("dtype", lambda x: x > 0.5),
+    ],
+)
+def test_an_engine_that_misbehaves_is_a_defect_and_a_fail(tmp_path: Path, kind: str, function) -> None:
+    store = SqliteStore.create_or_resume(tmp_path, {})
+    run(GRID, executor(engine=function), store)
+    defects = [m.defect.kind for m in store.measurements() if m.defect]
+    assert set(defects) == {kind}
+    requirement = Requirement("engine-defect", "defects", statistic="max", at_most=0)
+    assert judge([requirement], store.measurements(), Terms(attacks=("corners",))).status is Status.FAIL
+
+
+def test_a_defect_in_one_row_leaves_the_others_measured(tmp_path: Path) -> None:
+    def picky(x: torch.Tensor) -> torch.Tensor:
+        if bool((x[:, 0, 0, 0] > 0.5).any()):
+            raise EngineDefect("crash", "no bright corners please")
+        return x.clone()
+
+    store = SqliteStore.create_or_resume(tmp_path, {})
+    run(GRID, executor(engine=picky), store)
+    by_pair = {m.case.pair: m.defect for m in store.measurements() if m.role == "engine" and m.case.attack == CLEAN}
+    assert {None} < {None if defect is None else defect.kind for defect in by_pair.values()}
+
+
+def test_integer_engines_see_no_float_delivery(tmp_path: Path) -> None:
+    inner = executor(engine=torch.clone)
+    io = IODescription(range=(0.0, 255.0), dtype="uint8", layout="NHWC")
+    inner._subjects = {"engine": Restorer(FunctionEngine(torch.clone), io)}
+    store = SqliteStore.create_or_resume(tmp_path, {})
+    run(GRID, inner, store)
+    assert {m.delivery for m in store.measurements()} == {"8bit"}

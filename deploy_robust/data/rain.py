@@ -1,13 +1,13 @@
 """Synthetic rain for any clean image: layers of motion-blurred streaks under a thin veil.
 
-The image model is the usual one of single-image deraining (Li et al., CVPR 2016, "Rain streak removal using layer priors";
-Hu et al., CVPR 2019, for the veil that grows with depth)::
+The image model is the usual one of single-image deraining (Li et al., CVPR 2016, "Rain streak removal using
+layer priors"; Hu et al., CVPR 2019, for the veil that grows with depth)::
 
     B     = clean * (1 - v) + air * v            v = veil * (1 - exp(-depth / VEIL_DISTANCE))
-    rainy = B * (1 - s) + light * s              s = min(1, sum of streaks), the opacity of the rain in front of a pixel
+    rainy = B * (1 - s) + light * s              s = min(1, sum of streaks): the opacity of the rain at a pixel
 
-Streaks are drawn one by one as soft lines, so every streak has its own length, angle, width and opacity. Far layers hold
-more, shorter, thinner and fainter streaks than near ones, and where a depth map is known they fall behind near objects.
+Streaks are drawn one by one as soft lines, so every streak has its own length, angle and opacity. Far layers hold more,
+shorter, thinner and fainter streaks than near ones, and where a depth map is known they fall behind near objects.
 Angle, density, length and opacity also vary from image to image. Most of the error is streaks, not haze.
 """
 
@@ -30,8 +30,8 @@ Range = tuple[float, float]
 VEIL_DISTANCE = 80.0
 """Distance in metres at which the veil has reached 63 % of its full opacity."""
 
-LAYER_DISTANCE = 6.0
-"""Distance in metres of the second layer of streaks; the first is right before the lens, each further one doubles it."""
+LAYER_DISTANCE = 3.0
+"""Distance in metres of the second layer of streaks; the first is right before the lens, each further one doubles."""
 
 _STEP = 0.5
 """Spacing in pixels of the samples along a streak: at most half a pixel, so that no streak looks dotted."""
@@ -48,21 +48,22 @@ class RainSettings:
         angle: Direction of fall, degrees from the vertical, positive to the right; drawn for each image.
         opacity: Peak opacity of the nearest layer's streaks, 0 to 1; drawn for each image.
         light: Grey level of the light that streaks scatter, 0 to 255; drawn for each image.
-        veil: Opacity of the veil at infinite depth, 0 to 1; drawn for each image. Without a depth map it holds everywhere.
+        veil: Opacity of the veil at infinite depth, 0 to 1; drawn for each image. Without depth it holds everywhere.
         layers: Number of depth layers.
         angle_spread: Standard deviation of a streak's angle around the image's, degrees.
-        length_spread: A streak's length is the layer's times a uniform draw from ``1 - length_spread`` to ``1 + length_spread``.
+        length_spread: A streak's length is the layer's times a uniform draw from ``1 -`` to
+            ``1 + length_spread``.
         falloff: Length, width and opacity of a layer relative to the next nearer one, 0 to 1.
 
     Raises:
         UsageError: A value is outside its range.
     """
 
-    density: Range = (9.0, 16.0)
+    density: Range = (13.0, 22.0)
     length: Range = (18.0, 34.0)
     width: Range = (1.1, 1.7)
     angle: Range = (-28.0, 28.0)
-    opacity: Range = (0.45, 0.8)
+    opacity: Range = (0.5, 0.85)
     light: Range = (215.0, 250.0)
     veil: Range = (0.0, 0.12)
     layers: int = 3
@@ -204,7 +205,7 @@ def _soft_lines(
     u = across[None, None, :]  # (1, 1, copies)
     rows = middles[:, 0, None, None] + t * cos - u * sin
     columns = middles[:, 1, None, None] + t * sin + u * cos
-    # Each sample stands for lengths / samples pixels of line; dividing by the copies' overlap keeps the core at the opacity.
+    # Each sample stands for `spacing` pixels of line; dividing by the copies' overlap keeps the core at the opacity.
     spacing = lengths / (samples - 1)
     weight = (opacities * spacing / max(1.0, copies / thickness))[:, None, None] * (
         1.0 - (2.0 * along[None, :, None]) ** 4

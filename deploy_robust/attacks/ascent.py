@@ -1,0 +1,153 @@
+"""The loop that all gradient attacks share; what they maximise and how they step is given to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from deploy_robust.attacks.attack import Access, Crafted
+from deploy_robust.attacks.ball import Ball
+from deploy_robust.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deploy_robust.attacks.attack import Task
+    from deploy_robust.attacks.objectives.objective import Loss, Objective
+    from deploy_robust.attacks.steps.step import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientAscent:
+    """Climbs an objective inside the ball of each row.
+
+    A row whose loss or gradient is NaN disturbs no other row: its gradient counts as zero there, and a NaN loss as
+    infinite, since a network that answers NaN is broken.
+
+    Attributes:
+        name: Name in tables and in the store.
+        objective: What is maximised.
+        step: How to get from one iterate to the next.
+        iterations: Number of gradients, T.
+        random_start: Start from a uniform draw from the ball instead of its centre.
+        restarts: Independent searches; each row keeps the one that ends with the largest loss.
+        keep_best: Return the iterate with the largest loss instead of the last; costs one more forward pass.
+    """
+
+    name: str
+    objective: Objective
+    step: Step
+    iterations: int
+    random_start: bool
+    restarts: int
+    keep_best: bool
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.restarts < 1:
+            raise UsageError(
+                f"a gradient attack needs at least one iteration and one start "
+                f"(got iterations {self.iterations}, restarts {self.restarts})"
+            )
+
+    @property
+    def access(self) -> Access:
+        """A differentiable source."""
+        return Access.GRADIENTS
+
+    @property
+    def settings(self) -> Mapping[str, str | int | float | bool]:
+        """Objective, step and loop, flat."""
+        return {
+            "objective": self.objective.name,
+            **self.objective.settings,
+            **self.step.settings,
+            "iterations": self.iterations,
+            "random_start": self.random_start,
+            "restarts": self.restarts,
+            "keep_best": self.keep_best,
+        }
+
+    def craft(self, task: Task) -> Crafted:
+        """Searches all rows together, each in its own ball.
+
+        Only the gradient of the input is computed, whether or not the network's parameters are frozen.
+
+        Returns:
+            The images, and as facts of each row: ``objective_at_start``; ``dead_start``, whether the first gradient
+            was exactly zero, so that the search went on from a random corner of the ball; and ``objective`` of the
+            image returned, where the loop computed it (best iterate or several restarts).
+
+        Raises:
+            UsageError: The task has no network, or one without gradients, or lacks the objective's reference.
+        """
+        if task.restore is None:
+            raise UsageError(f"{self.name} needs a differentiable source: give one, or use noise attacks only")
+        restore, loss = task.restore, self.objective.prepare(task)
+        ball = Ball.of(task)
+        found = self._climb(lambda z: loss(restore(z)), task, ball, restart=0)
+        for restart in range(1, self.restarts):
+            other = self._climb(lambda z: loss(restore(z)), task, ball, restart)
+            better = other.facts["objective"] > found.facts["objective"]
+            found = _choose(better, other, found)
+        return found
+
+    def _climb(self, function: Loss, task: Task, ball: Ball, restart: int) -> Crafted:
+        """One search; `function` maps images to the loss of each row."""
+        z = ball.uniform(task.seed, task.keys, "start", restart) if self.random_start else ball.x
+        advance = self.step.begin(ball, self.iterations)
+
+        loss, gradient = _value_and_gradient(function, z)
+        dead = ~gradient.flatten(1).any(1)
+        facts = {"objective_at_start": loss, "dead_start": dead}
+        best, best_loss = z, loss
+        # Quantisers swallow small starts, and LMSE is flat at the clean input: without this the attack would stand
+        # still and report the clean score as robustness. The random corner is as far from the centre as one can get.
+        corner = ball.corner(task.seed, task.keys, "dead start", restart)
+        z = torch.where(_as_rows(dead), corner, advance(z, loss, gradient))
+
+        for _ in range(1, self.iterations):
+            loss, gradient = _value_and_gradient(function, z)
+            if self.keep_best:
+                best, best_loss = _keep_larger(best, best_loss, z, loss)
+            z = advance(z, loss, gradient)
+
+        if not self.keep_best and self.restarts == 1:
+            return Crafted(z, facts)
+        with torch.no_grad():
+            loss = _nan_is_infinite(function(z))
+        best, best_loss = _keep_larger(best, best_loss, z, loss) if self.keep_best else (z, loss)
+        return Crafted(best, {**facts, "objective": best_loss})
+
+
+def _value_and_gradient(function: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of each row, (N,), and its gradient with respect to that row, shaped as `z`; neither holds NaN."""
+    z = z.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = function(z)
+        if not loss.requires_grad:
+            raise UsageError("the network gives no gradients: craft on a differentiable source, or use noise attacks")
+        (gradient,) = torch.autograd.grad(loss.sum(), z)
+    return _nan_is_infinite(loss.detach()), gradient.nan_to_num(nan=0.0)
+
+
+def _nan_is_infinite(loss: Tensor) -> Tensor:
+    return loss.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+def _keep_larger(best: Tensor, best_loss: Tensor, z: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
+    better = loss > best_loss
+    return torch.where(_as_rows(better), z, best), torch.where(better, loss, best_loss)
+
+
+def _choose(first: Tensor, a: Crafted, b: Crafted) -> Crafted:
+    """Rows of `a` where `first`, rows of `b` elsewhere."""
+    facts = {name: torch.where(first, a.facts[name], b.facts[name]) for name in a.facts}
+    return Crafted(torch.where(_as_rows(first), a.images, b.images), facts)
+
+
+def _as_rows(flags: Tensor) -> Tensor:
+    """(N,) to (N, 1, 1, 1)."""
+    return flags.view(-1, 1, 1, 1)

@@ -1,0 +1,1 @@
+"""What an attack maximises (D in the paper): one small file each."""

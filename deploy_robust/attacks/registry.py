@@ -1,0 +1,36 @@
+"""The attacks by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from deploy_robust.attacks.noise import random_corners, uniform_noise
+from deploy_robust.attacks.pgd import pgd_lmse
+from deploy_robust.errors import UsageError
+from deploy_robust.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deploy_robust.attacks.attack import Attack
+
+ATTACKS: Registry[Callable[..., Attack]] = Registry("attack")
+"""Factories whose keyword arguments are the attack's settings; a new attack is one file and one line here."""
+
+ATTACKS.add("pgd-lmse", pgd_lmse)
+ATTACKS.add("uniform", uniform_noise)
+ATTACKS.add("corners", random_corners)
+
+
+def make_attack(name: str, **settings: str | int | float | bool) -> Attack:
+    """Builds an attack from its name and settings, as a policy or a command line gives them.
+
+    Raises:
+        UsageError: No attack has that name, or it has no such setting, or a value is out of range.
+    """
+    factory = ATTACKS[name]
+    known = inspect.signature(factory).parameters
+    if unknown := [key for key in settings if key not in known]:
+        raise UsageError(f"attack {name!r} has no setting {', '.join(unknown)}: known are {', '.join(known)}")
+    return factory(**settings)

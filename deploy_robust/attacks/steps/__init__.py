@@ -1,0 +1,1 @@
+"""How a gradient attack gets from one iterate to the next: one small file each."""

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         _complain(str(error))
         _leave(exit_codes.TROUBLE)
-    except Exception as error:  # noqa: BLE001  # no traceback reaches the user, and no crash looks like a verdict
+    except Exception as error:  # no traceback reaches the user, and no crash looks like a verdict
         if debug:
             traceback.print_exc()
         _complain(

@@ -77,7 +77,8 @@ class Restorer:
     def _run_in_fixed_batches(self, native: Tensor, size: int) -> Tensor:
         """Runs chunks of exactly `size` rows; the last is filled up with copies of its last row, which are dropped."""
         parts = []
-        for chunk in native.split(size):
+        for start in range(0, native.shape[0], size):
+            chunk = native[start : start + size]
             missing = size - chunk.shape[0]
             full = torch.cat([chunk, chunk[-1:].expand(missing, *chunk.shape[1:])]) if missing else chunk
             answer = self.engine.run(full)

@@ -114,7 +114,7 @@ class IODescription:
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ArtefactError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         try:
             if isinstance(values.get("size"), dict):
                 size = dict(values["size"])

@@ -1,0 +1,1 @@
+"""The run, in five parts that do not know each other: planner, executor, store, judge and runner."""

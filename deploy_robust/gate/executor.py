@@ -12,7 +12,7 @@ import torch
 
 from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
-from deploy_robust.gate.parity import difference
+from deploy_robust.gate.parity import compare
 from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement
 from deploy_robust.metrics.psnr import psnr
 
@@ -139,8 +139,8 @@ class LocalExecutor:
             values = {} if prepared.truth is None else self._score(output, prepared.truth)
             for figure, (of, reference) in self._references.items():
                 if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
-                    apart = difference(output, other.to(output.device))
-                    values |= {f"{figure}_db": float(apart.psnr_db[0]), f"{figure}_max_abs": float(apart.max_abs[0])}
+                    (apart,) = compare(other.to(output.device), output)
+                    values |= {f"{figure}_db": apart.psnr_db, f"{figure}_max_abs": apart.max_abs}
             kept = _keep(output, images) if role == self._keep else ""
             yield replace(blank, role=role, values=values, output_image=kept)
 
@@ -181,7 +181,9 @@ class LocalExecutor:
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
                 for i, output in enumerate(self._outputs(role, delivered)):
-                    m = replace(blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else "")
+                    m = replace(
+                        blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else ""
+                    )
                     if isinstance(output, Defect):
                         found[cases[i]].append(replace(m, defect=output, input_image=seen[i]))
                         continue
@@ -227,8 +229,8 @@ class LocalExecutor:
         except EngineDefect as defect:
             if x.shape[0] == 1:
                 return [Defect(defect.kind, str(defect))]
-            return [answer for row in x.split(1) for answer in self._outputs(role, row)]
-        return [_finite(row) for row in y.split(1)]
+            return [answer for i in range(x.shape[0]) for answer in self._outputs(role, x[i : i + 1])]
+        return [_finite(y[i : i + 1]) for i in range(y.shape[0])]
 
     def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:
         return {name: float(metric(output, truth.to(output.device))[0]) for name, metric in self._metrics.items()}

@@ -1,39 +1,122 @@
-"""Parity: how far one network's answers are from another's on the same clean images.
+"""Parity: how closely one restorer follows another on clean rainy images.
 
-Float32 outputs, unrounded and unclamped, the whole image, peak 1: nothing that would hide a difference.
+A damaged engine looks robust, so this comes before every robustness figure.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from deploy_robust.errors import UsageError
+from deploy_robust.errors import EngineDefect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
     from torch import Tensor
 
+LEAST_IMAGES = 8
+"""Images that a parity figure stands on at the least."""
 
-class Difference(NamedTuple):
-    """Two batches compared, image by image.
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What counts as agreement.
 
     Attributes:
-        psnr_db: (N,) float64, peak 1; inf where the images are identical.
-        max_abs: (N,) float64, largest absolute difference.
+        psnr_db: The worst image reaches at least this PSNR, in dB, peak 1.
+        max_abs: No value differs by more, in [0, 1] units; None where single values may.
     """
 
-    psnr_db: Tensor
-    max_abs: Tensor
+    psnr_db: float
+    max_abs: float | None = None
+
+    def holds(self, figure: ImageParity) -> bool:
+        """Whether one image agrees."""
+        return figure.psnr_db >= self.psnr_db and (self.max_abs is None or figure.max_abs <= self.max_abs)
+
+    def __str__(self) -> str:
+        return f"{self.psnr_db:g} dB" + ("" if self.max_abs is None else f" and {self.max_abs:g}")
 
 
-def difference(a: Tensor, b: Tensor) -> Difference:
-    """Compares two outputs (N, 3, H, W) in [0, 1] units.
+FIDELITY: Mapping[str, Bound] = {"fp32": Bound(90.0), "fp16": Bound(50.0), "bf16": Bound(50.0), "int8": Bound(25.0)}
+"""Engine against the literal reading of its own graph, by precision; int8's is a floor: a flipped code spreads."""
+
+CONVERSION: Mapping[str, Bound] = {
+    "fp32": Bound(90.0, 1e-4),
+    "fp16": Bound(50.0),
+    "bf16": Bound(50.0),
+    "int8": Bound(30.0),
+}
+"""Engine against its fp32 source, by precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageParity:
+    """Agreement on one image.
+
+    Attributes:
+        size: (height, width) in pixels.
+        psnr_db: PSNR in dB, peak 1; infinite where the outputs are identical.
+        max_abs: Greatest difference of any value.
+    """
+
+    size: tuple[int, int]
+    psnr_db: float
+    max_abs: float
+
+    @property
+    def identical(self) -> bool:
+        """Whether the outputs were equal in every bit that matters."""
+        return math.isinf(self.psnr_db)
+
+    def __str__(self) -> str:
+        height, width = self.size
+        return f"{height}x{width}: " + (
+            "identical" if self.identical else f"{self.psnr_db:.1f} dB, max {self.max_abs:.1e}"
+        )
+
+
+def parity(
+    reference: Callable[[Tensor], Tensor], candidate: Callable[[Tensor], Tensor], images: Iterable[Tensor]
+) -> Iterator[ImageParity]:
+    """Compares two restorers image by image.
+
+    Args:
+        reference: Maps (N, 3, H, W) float32 in [0, 1] to the same shape; a `Restorer`, or a module.
+        candidate: The same.
+        images: Clean rainy batches (N, 3, H, W) float32 in [0, 1]; sizes may differ from one to the next.
+
+    Yields:
+        For each image the PSNR of the whole float32 outputs, unrounded and unclamped, computed in float64.
 
     Raises:
-        UsageError: The shapes differ.
+        EngineDefect: An output is not finite, or has another shape than the reference's.
     """
-    if a.shape != b.shape:
-        raise UsageError(f"parity compares outputs of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-    apart = (a.to(torch.float64) - b.to(torch.float64)).abs()
-    return Difference(-10 * apart.square().mean((1, 2, 3)).log10(), apart.amax((1, 2, 3)))
+    for batch in images:
+        with torch.no_grad():
+            right, found = reference(batch).detach().cpu(), candidate(batch).detach().cpu()
+        if right.shape != found.shape:
+            raise EngineDefect("shape", f"outputs of {tuple(right.shape)} and {tuple(found.shape)} cannot be compared")
+        for who, output in (("reference", right), ("engine", found)):
+            if not torch.isfinite(output).all():
+                kind = "nan" if torch.isnan(output).any() else "inf"
+                raise EngineDefect(kind, f"the {who} answered with {kind} on a clean image of {tuple(batch.shape)}")
+        yield from compare(right, found)
+
+
+def compare(reference: Tensor, output: Tensor) -> Iterator[ImageParity]:
+    """Compares two batches of outputs (N, 3, H, W) of one shape, image by image, in float64."""
+    for apart in (reference.double() - output.double()).abs().unbind():
+        error = float(apart.square().mean())
+        psnr_db = math.inf if error == 0.0 else -10.0 * math.log10(error)
+        yield ImageParity((apart.shape[-2], apart.shape[-1]), psnr_db, float(apart.max()))
+
+
+def worst(figures: Sequence[ImageParity]) -> ImageParity:
+    """The lowest PSNR with the greatest difference of all images, under the size of the image with that PSNR."""
+    lowest = min(figures, key=lambda figure: figure.psnr_db)
+    return ImageParity(lowest.size, lowest.psnr_db, max(figure.max_abs for figure in figures))

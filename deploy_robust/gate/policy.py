@@ -196,7 +196,7 @@ class _Reader:
         )
 
     def _levels(self, table: dict[str, Any], key: str) -> tuple[float, ...]:
-        levels = self._get(table, key, list, [])
+        levels: list[int | float] = self._get(table, key, list, [])
         for level in levels:
             if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 255:
                 raise self._error(key, f"{key} must be epsilons in grey levels, above 0 and below 255 (got {level!r})")
@@ -208,10 +208,10 @@ class _Reader:
                 )
         return tuple(float(level) for level in levels)
 
-    def _get(self, table: dict[str, Any], key: str, kind: type, default: Any) -> Any:
+    def _get(self, table: dict[str, Any], key: str, kind: Any, default: Any) -> Any:
         if key not in table:
             return default
-        value = table[key]
+        value: Any = table[key]
         accepted = (int, float) if kind is float else kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             raise self._error(key, f"{key} must be a {_KIND_NAME[kind]} (got {value!r})")

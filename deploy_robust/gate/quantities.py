@@ -152,16 +152,31 @@ _ALL = (
     Quantity("clean-gain", "dB", "clean output PSNR minus rainy input PSNR", False, True, _clean_gain),
     Quantity("clean-psnr", "dB", "PSNR of the clean output", False, True, _clean("psnr")),
     Quantity("clean-ssim", "", "SSIM of the clean output", False, True, _clean("ssim")),
-    Quantity("attacked-gain", "dB", "attacked output PSNR, worst attack, minus rainy input PSNR", True, True, _attacked_gain),
+    Quantity(
+        "attacked-gain", "dB", "attacked output PSNR, worst attack, minus rainy input PSNR", True, True, _attacked_gain
+    ),
     Quantity("attacked-psnr", "dB", "PSNR of the attacked output, worst attack", True, True, _attacked("psnr")),
     Quantity("attacked-ssim", "", "SSIM of the attacked output, worst attack", True, True, _attacked("ssim")),
     Quantity("drift", "dB", "PSNR between attacked and clean output, worst attack", True, False, _attacked("drift")),
     Quantity("drop", "dB", "clean output PSNR minus attacked output PSNR, worst attack", True, True, _drop),
-    Quantity("transfer-gap", "dB", "engine PSNR minus source PSNR under the same transferred PGD", True, True, _transfer_gap),
-    Quantity("attack-lead", "dB", "how much further PGD moves its own source than uniform noise does", True, False, _attack_lead),
-    Quantity("fidelity", "dB", "engine against the literal reading of its own graph", False, False, _clean("fidelity_db")),
+    Quantity(
+        "transfer-gap", "dB", "engine PSNR minus source PSNR under the same transferred PGD", True, True, _transfer_gap
+    ),
+    Quantity(
+        "attack-lead",
+        "dB",
+        "how much further PGD moves its own source than uniform noise does",
+        True,
+        False,
+        _attack_lead,
+    ),
+    Quantity(
+        "fidelity", "dB", "engine against the literal reading of its own graph", False, False, _clean("fidelity_db")
+    ),
     Quantity("conversion", "dB", "engine against its fp32 source", False, False, _clean("conversion_db")),
-    Quantity("conversion-max-abs", "", "largest difference to the fp32 source", False, False, _clean("conversion_max_abs")),
+    Quantity(
+        "conversion-max-abs", "", "largest difference to the fp32 source", False, False, _clean("conversion_max_abs")
+    ),
     Quantity("defects", "", "NaN, Inf, wrong shape, crash or hang, clean or attacked", False, False, _defects),
 )
 

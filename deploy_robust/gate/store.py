@@ -13,8 +13,7 @@ import math
 import sqlite3
 import time
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import Image
@@ -24,6 +23,7 @@ from deploy_robust.gate.records import Case, Defect, Measurement, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -57,7 +57,9 @@ class SqliteStore:
         folder: The run folder.
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: Any, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, lock: IO[str] | None, clock: Callable[[], float]
+    ) -> None:
         self.folder = folder
         self._db = connection
         self._lock = lock
@@ -89,7 +91,7 @@ class SqliteStore:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
-            raise RunError(f"another process is working on the run folder {folder}: wait for it or use --out") from error
+            raise RunError(f"another process works on the run folder {folder}: wait for it or use --out") from error
         try:
             store = cls(folder, _connect(path), lock, clock)
             store._prepare(plan)
@@ -236,6 +238,12 @@ class SqliteStore:
             raise RunError(f"the run in {self.folder} holds no image {sha256[:12]}: it was pruned or never kept")
         png: bytes = row[0]
         return png
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Closes the file and lets others work on the folder."""

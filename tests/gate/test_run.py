@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from deploy_robust import keyed
 from deploy_robust.artefact.io_description import IODescription
-from deploy_robust.attacks.noise import RandomCorners
+from deploy_robust.attacks.noise import random_corners
 from deploy_robust.data.pairs import Pair
 from deploy_robust.engine import Capabilities
 from deploy_robust.errors import EngineDefect, RunError
@@ -25,7 +25,7 @@ from deploy_robust.metrics.registry import METRICS
 from deploy_robust.restorer import Restorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from deploy_robust.gate.records import Batch, BatchResult, Measurement
@@ -55,7 +55,7 @@ class Pairs:
 
     name = "test"
     paired = True
-    identity: dict[str, str] = {}
+    identity: ClassVar[dict[str, str]] = {}
 
     def __len__(self) -> int:
         return 6
@@ -70,31 +70,36 @@ class Pairs:
         return Pair(f"pair-{index}", rainy, clean, scene=f"pair-{index}")
 
 
-def halve(x: torch.Tensor) -> torch.Tensor:
-    return x * 0.5
+def darken(x: torch.Tensor) -> torch.Tensor:
+    return x * 0.25
 
 
 def executor(**functions: Callable[[torch.Tensor], torch.Tensor]) -> LocalExecutor:
     return LocalExecutor(
         pairs=Pairs(),
         subjects={role: Restorer(FunctionEngine(function)) for role, function in functions.items()},
-        attacks={"corners": PlannedAttack(RandomCorners())},
-        metrics={name: METRICS.get(name) for name in ("psnr", "ssim")},
+        attacks={"corners": PlannedAttack(random_corners())},
+        metrics={name: METRICS[name] for name in ("psnr", "ssim")},
         seed=3,
     )
 
 
 GRID = Grid(tuple(Pairs().ids()), ((CLEAN, 0.0), ("corners", 2.0), ("corners", 4.0)), pairs_per_batch=2)
-NO_HARM = Requirement("do-no-harm", "attacked-gain", levels=(2.0, 4.0), at_least=-3.0)
+NO_HARM = Requirement("do-no-harm", "attacked-gain", statistic="min", levels=(2.0, 4.0), at_least=-1.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore.create_or_resume(tmp_path / "run", {"plan": "test"}) as opened:
+        yield opened
 
 
 def verdict_of(store: SqliteStore) -> Status:
     return judge([NO_HARM], store.measurements(), Terms(attacks=("corners",))).status
 
 
-def test_a_grid_measures_two_engines_on_every_case(tmp_path: Path) -> None:
-    store = SqliteStore.create_or_resume(tmp_path, {"plan": "grid"})
-    assert run(GRID, executor(engine=torch.clone, other=halve), store)
+def test_a_grid_measures_two_engines_on_every_case(store: SqliteStore) -> None:
+    assert run(GRID, executor(engine=torch.clone, other=darken), store)
     found = list(store.measurements())
     # 6 pairs: the input once, both engines clean; both engines at 2 levels by 2 deliveries
     assert len(found) == 6 * (3 + 2 * 2 * 2)
@@ -109,19 +114,17 @@ def test_a_grid_measures_two_engines_on_every_case(tmp_path: Path) -> None:
             assert store.image(m.input_image).shape == (40, 48, 3)
 
 
-def test_a_planner_that_stops_at_the_first_failure_goes_through_the_same_runner(tmp_path: Path) -> None:
+def test_a_planner_that_stops_at_the_first_failure_goes_through_the_same_runner(store: SqliteStore) -> None:
     def broken(measurements: Sequence[Measurement]) -> bool:
         return any(m.role == "engine" and m.case.attack == CLEAN and m.values["psnr"] < 15 for m in measurements)
 
-    store = SqliteStore.create_or_resume(tmp_path, {"plan": "until failure"})
-    assert run(StopWhen(GRID, broken), executor(engine=halve, other=torch.clone), store)
+    assert run(StopWhen(GRID, broken), executor(engine=darken, other=torch.clone), store)
     assert len(store.finished()) == 1
     assert verdict_of(store) is Status.FAIL
 
 
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_measurements(tmp_path: Path) -> None:
-    whole = SqliteStore.create_or_resume(tmp_path / "whole", {})
-    run(GRID, executor(engine=halve), whole)
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_measurements(tmp_path: Path, store: SqliteStore) -> None:
+    run(GRID, executor(engine=darken), store)
 
     class Interrupted(LocalExecutor):
         batches = 0
@@ -132,21 +135,16 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_measurements(tmp_path
                 raise KeyboardInterrupt
             return super().execute(batch)
 
-    broken = executor(engine=halve)
+    broken = executor(engine=darken)
     broken.__class__ = Interrupted
-    store = SqliteStore.create_or_resume(tmp_path / "resumed", {})
-    with pytest.raises(KeyboardInterrupt):
-        run(GRID, broken, store)
-    assert len(store.finished()) == 1
-    store.close()
-
-    store = SqliteStore.create_or_resume(tmp_path / "resumed", {})
-    again = executor(engine=halve)
-    run(GRID, again, store)
-    assert list(store.measurements()) == list(whole.measurements())
-    assert [store.png(m.input_image) for m in store.measurements() if m.input_image] == [
-        whole.png(m.input_image) for m in whole.measurements() if m.input_image
-    ]
+    with SqliteStore.create_or_resume(tmp_path / "resumed", {}) as resumed, pytest.raises(KeyboardInterrupt):
+        run(GRID, broken, resumed)
+    with SqliteStore.create_or_resume(tmp_path / "resumed", {}) as resumed:
+        assert len(resumed.finished()) == 1
+        run(GRID, executor(engine=darken), resumed)
+        assert list(resumed.measurements()) == list(store.measurements())
+        digests = {m.input_image for m in store.measurements() if m.input_image}
+        assert all(resumed.png(digest) == store.png(digest) for digest in digests)
 
 
 def test_a_run_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
@@ -156,10 +154,8 @@ def test_a_run_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
-    store = SqliteStore.create_or_resume(tmp_path, {})
-    with pytest.raises(RunError, match="another process"):
+    with SqliteStore.create_or_resume(tmp_path, {}), pytest.raises(RunError, match="another process"):
         SqliteStore.create_or_resume(tmp_path, {})
-    store.close()
     SqliteStore.create_or_resume(tmp_path, {}).close()
 
 
@@ -172,8 +168,9 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         ("dtype", lambda x: x > 0.5),
     ],
 )
-def test_an_engine_that_misbehaves_is_a_defect_and_a_fail(tmp_path: Path, kind: str, function) -> None:
-    store = SqliteStore.create_or_resume(tmp_path, {})
+def test_an_engine_that_misbehaves_is_a_defect_and_a_fail(
+    store: SqliteStore, kind: str, function: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     run(GRID, executor(engine=function), store)
     defects = [m.defect.kind for m in store.measurements() if m.defect]
     assert set(defects) == {kind}
@@ -181,22 +178,20 @@ def test_an_engine_that_misbehaves_is_a_defect_and_a_fail(tmp_path: Path, kind: 
     assert judge([requirement], store.measurements(), Terms(attacks=("corners",))).status is Status.FAIL
 
 
-def test_a_defect_in_one_row_leaves_the_others_measured(tmp_path: Path) -> None:
+def test_a_defect_in_one_row_leaves_the_others_measured(store: SqliteStore) -> None:
     def picky(x: torch.Tensor) -> torch.Tensor:
         if bool((x[:, 0, 0, 0] > 0.5).any()):
             raise EngineDefect("crash", "no bright corners please")
         return x.clone()
 
-    store = SqliteStore.create_or_resume(tmp_path, {})
     run(GRID, executor(engine=picky), store)
     by_pair = {m.case.pair: m.defect for m in store.measurements() if m.role == "engine" and m.case.attack == CLEAN}
     assert {None} < {None if defect is None else defect.kind for defect in by_pair.values()}
 
 
-def test_integer_engines_see_no_float_delivery(tmp_path: Path) -> None:
+def test_integer_engines_see_no_float_delivery(store: SqliteStore) -> None:
     inner = executor(engine=torch.clone)
     io = IODescription(range=(0.0, 255.0), dtype="uint8", layout="NHWC")
     inner._subjects = {"engine": Restorer(FunctionEngine(torch.clone), io)}
-    store = SqliteStore.create_or_resume(tmp_path, {})
     run(GRID, inner, store)
     assert {m.delivery for m in store.measurements()} == {"8bit"}

@@ -1,0 +1,192 @@
+"""The manifest: what an artefact is, where it came from and what was measured when it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from deploy_robust import __version__
+from deploy_robust.artefact.files import write_bytes
+from deploy_robust.artefact.hashing import sha256_of
+from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCHEMA = 1
+"""Version of the manifest's form; a reader refuses one that it does not know."""
+
+IDENTICAL = "identical"
+"""Stands for the infinite PSNR of two equal images, which JSON cannot hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file known by its content.
+
+    Attributes:
+        file: Name without a folder; where the file is kept at all, it lies beside the artefact.
+        sha256: Hash of its bytes.
+    """
+
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """The record of a file that exists.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        return cls(path.name, sha256_of(path))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """Which network of the zoo the artefact holds.
+
+    Attributes:
+        name: Name in the registry.
+        preset: Named set of arguments; None where only `arguments` say it.
+        arguments: Constructor arguments.
+    """
+
+    name: str
+    preset: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """The images that set the ranges of an integer graph.
+
+    Attributes:
+        source: Identity of the pair source.
+        count: Images used.
+        method: ``minmax``, ``percentile`` or ``entropy``.
+        sha256: Hash over ids and pixels in order.
+    """
+
+    source: Mapping[str, Any]
+    count: int
+    method: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParityFigure:
+    """How closely an artefact follows a reference at one image size, over all images of that size.
+
+    Attributes:
+        reference: What it was compared with, like ``torch`` or ``fp32``.
+        size: (height, width) in pixels.
+        images: Images compared.
+        psnr_db: Lowest PSNR in dB, peak 1, float32 outputs unrounded and unclamped; `IDENTICAL` where all are equal.
+        max_abs: Greatest difference of any value, in [0, 1] units.
+    """
+
+    reference: str
+    size: tuple[int, int]
+    images: int
+    psnr_db: float | str
+    max_abs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that travels with an artefact, in ``<artefact>.json`` beside it.
+
+    Attributes:
+        artefact: The file it belongs to.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
+        exporter: Name of the exporter that wrote it.
+        versions: Versions of the libraries that took part.
+        io: How it takes and gives images.
+        model: The network, where it came from the zoo.
+        source: The weights it was made from, kept beside it.
+        graph: The graph that it was derived from; None where it was exported from the network itself.
+        calibration: None where nothing was calibrated.
+        parity: Measured when it was made.
+        created_by: Version of deploy-robust.
+    """
+
+    artefact: FileRecord
+    precision: str
+    exporter: str
+    versions: Mapping[str, str]
+    io: IODescription
+    model: ModelRecord | None = None
+    source: FileRecord | None = None
+    graph: FileRecord | None = None
+    calibration: CalibrationRecord | None = None
+    parity: tuple[ParityFigure, ...] = ()
+    created_by: str = f"deploy-robust {__version__}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with the schema's version first."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+
+    def write(self, folder: Path) -> Path:
+        """Writes the manifest beside its artefact in `folder`; returns its path.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        path = manifest_path(folder / self.artefact.file)
+        write_bytes(path, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+        return path
+
+
+def manifest_path(artefact: Path) -> Path:
+    """Where the manifest of an artefact lies, whether it exists or not."""
+    return artefact.with_name(artefact.name + ".json")
+
+
+def read_manifest(artefact: Path) -> Manifest | None:
+    """The manifest of an artefact; None where there is none.
+
+    Raises:
+        ArtefactError: The manifest is damaged or of an unknown schema, or belongs to other bytes than the artefact's.
+        InputError: The artefact cannot be read.
+    """
+    path = manifest_path(artefact)
+    if not path.is_file():
+        return None
+    manifest = _parse(path)
+    found = sha256_of(artefact)
+    if found != manifest.artefact.sha256:
+        raise ArtefactError(
+            f"{path.name} belongs to other bytes than {artefact}: expected sha256 {manifest.artefact.sha256[:12]}..., "
+            f"found {found[:12]}...; export it again, or remove the manifest to check the file as a foreign one"
+        )
+    return manifest
+
+
+def _parse(path: Path) -> Manifest:
+    remedy = "export the artefact again, or remove the manifest to check it as a foreign file"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"the manifest {path} is damaged ({error}): {remedy}") from error
+    schema = data.pop("schema", None) if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise ArtefactError(f"the manifest {path} has schema {schema!r} and this version reads {SCHEMA}: {remedy}")
+    try:
+        data["io"] = IODescription.from_dict(data["io"], f"the I/O description in {path}")
+        data["artefact"] = FileRecord(**data["artefact"])
+        for key, record in (
+            ("model", ModelRecord),
+            ("calibration", CalibrationRecord),
+            ("source", FileRecord),
+            ("graph", FileRecord),
+        ):
+            data[key] = None if data[key] is None else record(**data[key])
+        data["parity"] = tuple(ParityFigure(**{**figure, "size": tuple(figure["size"])}) for figure in data["parity"])
+        return Manifest(**data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(f"the manifest {path} lacks or misnames a field ({error}): {remedy}") from error

@@ -1,0 +1,156 @@
+"""Torch network to an fp32 ONNX file with dynamic batch, height and width, by way of ``torch.export``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deploy_robust.artefact.exporter import Exported
+from deploy_robust.artefact.files import atomic
+from deploy_robust.artefact.io_description import SMALLEST_SIDE
+from deploy_robust.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+    from torch import nn
+
+    from deploy_robust.artefact.exporter import ExportRequest
+    from deploy_robust.artefact.io_description import SizeRule
+
+INPUT, OUTPUT = "rainy", "derained"
+OPSET = 21
+"""19 is the least for Q/DQ of float16 tensors, 21 what the precision variants made from this graph are written in."""
+
+_EXAMPLE = (64, 96)
+
+
+class OnnxFp32:
+    """The graph that every other precision starts from."""
+
+    name = "fp32"
+    precision = "fp32"
+    suffix = ".onnx"
+    starts_from = None
+    calibrates = False
+
+    def export(self, request: ExportRequest) -> Exported:
+        """Exports, checks, verifies and renames; see `Exporter.export`.
+
+        The same weights and libraries give the same bytes everywhere: traces of source files are removed.
+        """
+        import onnx
+
+        model = to_onnx(request.module, request.size_rule)
+        onnx.helper.set_model_props(model, dict(request.metadata))
+        with atomic(request.path) as temporary:
+            onnx.save_model(model, str(temporary))
+            try:
+                onnx.checker.check_model(str(temporary), full_check=True)
+            except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+                raise ExportError(
+                    f"torch wrote a graph that ONNX's own checker refuses: {_first_line(error)}"
+                ) from error
+            parity = request.verify(temporary)
+        return Exported(request.path, parity, {name: version(name) for name in ("torch", "onnx", "onnxscript")})
+
+
+def to_onnx(module: nn.Module, rule: SizeRule) -> onnx.ModelProto:
+    """The graph of a network in memory; input (N, 3, H, W) float32 ``rainy``, output ``derained``.
+
+    Sizes are dynamic in steps of the rule's multiple, or fixed where the rule is.
+
+    Raises:
+        ExportError: ``torch.export`` cannot trace the network, or the graph is not one image in, one image out.
+    """
+    height, width = rule.padded(*_EXAMPLE) if rule.fixed is None else rule.fixed
+    # Batch 2, because torch.export specialises a graph on a dimension of 1.
+    example = torch.zeros(2, 3, height, width)
+    module.eval()
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=(_dynamic_shape(rule),),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        raise ExportError(
+            f"torch.export cannot turn {type(module).__name__} into a graph with sizes {rule}: {_first_line(error)}; "
+            "use sizes only through tensor shapes and H // 2, not int(H / 2)"
+        ) from error
+    if program is None:
+        raise ExportError(f"torch.onnx.export returned nothing for {type(module).__name__}")
+    model = program.model_proto
+    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+        raise ExportError(
+            f"{type(module).__name__} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs: "
+            "its forward must take and return one image batch"
+        )
+    strip_traces(model)
+    return model
+
+
+def _dynamic_shape(rule: SizeRule) -> dict[int, Any]:
+    from torch.export import Dim
+
+    shape: dict[int, Any] = {0: Dim("batch", min=1)}
+    if rule.fixed is None:
+        step = rule.multiple
+        for axis, name in ((2, "height"), (3, "width")):
+            least = -(-SMALLEST_SIDE // step)
+            shape[axis] = Dim(name, min=least) if step == 1 else step * Dim(f"{name}_steps", min=least)
+    return shape
+
+
+def strip_traces(model: onnx.ModelProto) -> None:
+    """Removes doc strings and the exporter's notes: they hold stack traces with paths of the exporting machine."""
+    model.doc_string = ""
+    holders = [model.graph, *model.functions]
+    for holder in holders:
+        holder.doc_string = ""
+        del holder.metadata_props[:]
+        for node in holder.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    graph = model.graph
+    for item in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    # Shapes of weights are repeated there; ONNX infers the rest again.
+    del graph.value_info[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's progress lines and its warnings about its own internals away from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+EXPORTER = OnnxFp32()

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 Range = tuple[float, float]
 """Lowest and highest value; each image (or streak) draws uniformly between them."""
 
+RAIN_VERSION = 1
+"""Raised whenever the same key and settings would draw other rain."""
+
 VEIL_DISTANCE = 80.0
 """Distance in metres at which the veil has reached 63 % of its full opacity."""
 
-LAYER_DISTANCE = 3.0
+LAYER_DISTANCE = 2.0
 """Distance in metres of the second layer of streaks; the first is right before the lens, each further one doubles."""
 
 _STEP = 0.5
@@ -63,7 +66,7 @@ class RainSettings:
     length: Range = (18.0, 34.0)
     width: Range = (1.1, 1.7)
     angle: Range = (-28.0, 28.0)
-    opacity: Range = (0.5, 0.85)
+    opacity: Range = (0.46, 0.78)
     light: Range = (215.0, 250.0)
     veil: Range = (0.0, 0.12)
     layers: int = 3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from deploy_robust import keyed
 from deploy_robust.artefact.io_description import SMALLEST_SIDE
 from deploy_robust.data.pairs import Pair
-from deploy_robust.data.rain import RainSettings, add_rain
+from deploy_robust.data.rain import RAIN_VERSION, RainSettings, add_rain
 from deploy_robust.data.scenes.drawing import draw_scene
 from deploy_robust.errors import UsageError
 
@@ -81,6 +81,7 @@ class SceneSource:
             "height": self._size[0],
             "width": self._size[1],
             "rain": self._rain.digest(),
+            "rain_version": RAIN_VERSION,
         }
 
     def __len__(self) -> int:

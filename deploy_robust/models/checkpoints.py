@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from deploy_robust.artefact.files import write_bytes
 from deploy_robust.errors import CheckpointError, UsageError
 from deploy_robust.models.derainer import ModelIdentity
 from deploy_robust.models.registry import MODELS
@@ -74,6 +73,7 @@ def save_checkpoint(path: Path, model: Derainer, record: Mapping[str, Any]) -> C
 
     Raises:
         UsageError: The path has another suffix, or the model was not built by the registry.
+        InputError: The file cannot be written.
     """
     if path.suffix != SUFFIX:
         raise UsageError(f"weights are written as {SUFFIX} (got {path.name!r}): change the suffix")
@@ -92,24 +92,8 @@ def save_checkpoint(path: Path, model: Derainer, record: Mapping[str, Any]) -> C
         "record": info.record,
     }
     text = json.dumps(metadata, sort_keys=True)
-    write_atomically(path, safetensors_bytes(state, metadata={_METADATA_KEY: text}))
+    write_bytes(path, safetensors_bytes(state, metadata={_METADATA_KEY: text}))
     return info
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name beside it, forces it to disk and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def load_checkpoint(path: Path) -> tuple[Derainer, CheckpointInfo]:

@@ -102,6 +102,20 @@ class Derainer(nn.Module, ABC):
         answer: Tensor = super().__call__(x)
         return answer
 
+    def for_export(self) -> nn.Module:
+        """What exporters trace: the same function of the same batches, in evaluation mode, the final image only.
+
+        Networks that work in 0..255 inside give an equivalent whose values stay near 1 (FP16 keeps range to spare), with
+        constants computed ahead and BatchNorm folded where a convolution precedes it. The default is the network itself.
+        The answer shares no state with the network where anything was folded; training it makes no sense.
+        """
+        return self.eval()
+
+    @property
+    def published_parameter_count(self) -> int:
+        """Number of values as the publication counts them; larger where the authors' code holds parts it never uses."""
+        return self.parameter_count
+
     @property
     def parameter_count(self) -> int:
         """Number of trainable values; a tensor shared by several layers counts once."""

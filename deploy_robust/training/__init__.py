@@ -1,0 +1,1 @@
+"""Training of the zoo: crops, losses, schedule, a resumable loop and the record that travels with the weights."""

@@ -1,0 +1,179 @@
+"""Blocks that MPRNet, the robust ensemble and RESCAN share: channel attention, attention blocks, resizing, patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deploy_robust.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+Attention = Literal["se-mul", "se-add", "none"]
+
+SIDE_BRANCH_GAIN = 0.1
+"""Weight of every branch of an attention block but the first (CVPR 2022)."""
+
+_SQUEEZE_REDUCTION = 4
+
+
+class SqueezeExcitation(nn.Module):
+    """Squeeze-excitation: J. Hu et al., CVPR 2018; added instead of multiplied: Y. Yu et al., CVPR 2022.
+
+    With g the mean of each channel and e = expand(ReLU(squeeze(g))), the answer to x is ``x * sigmoid(e)``
+    (``se-mul``) or ``x + e`` (``se-add``); (N, C, H, W) to the same.
+
+    Args:
+        width: Channels C.
+        hidden: Channels between the two layers.
+        form: ``se-mul`` or ``se-add``.
+        bias: Whether the two layers have biases.
+    """
+
+    def __init__(self, width: int, hidden: int, *, form: Literal["se-mul", "se-add"], bias: bool) -> None:
+        super().__init__()
+        self.form = form
+        self.squeeze = nn.Conv2d(width, hidden, kernel_size=1, bias=bias)
+        self.expand = nn.Conv2d(hidden, width, kernel_size=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        excitation = self.expand(torch.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True))))
+        return x + excitation if self.form == "se-add" else x * torch.sigmoid(excitation)
+
+
+class Branch(nn.Module):
+    """Two dilated 3x3 convolutions with a PReLU between them, then channel attention; (N, C, H, W) to the same."""
+
+    def __init__(self, width: int, hidden: int, dilation: int, attention: Attention) -> None:
+        super().__init__()
+        self.first = conv3x3(width, hidden, dilation)
+        self.second = conv3x3(hidden, width, dilation)
+        self.attention: nn.Module = (
+            nn.Identity()
+            if attention == "none"
+            else SqueezeExcitation(width, max(1, width // _SQUEEZE_REDUCTION), form=attention, bias=False)
+        )
+
+    def forward(self, x: Tensor, slope: Tensor) -> Tensor:
+        """See the class."""
+        answer: Tensor = self.attention(self.second(F.prelu(self.first(x), slope)))
+        return answer
+
+
+class AttentionBlock(nn.Module):
+    """The channel attention block of MPRNet (CAB), with as many dilated branches as the ensemble gives it.
+
+    ``y = x + branch_1(x) + 0.1 * (branch_2(x) + branch_3(x) + ...)``; (N, C, H, W) to the same.
+
+    The slope of its PReLUs is one number for a whole network. It is handed through every `forward` rather than held
+    here, so that a state dict holds it once and no export or copy can split it.
+
+    Args:
+        width: Channels C.
+        dilations: Dilation of each branch.
+        branch_reduction: The branches after the first are narrower by this factor between their two convolutions.
+        attention: Channel attention at the end of each branch.
+
+    Raises:
+        UsageError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        dilations: Sequence[int] = (1,),
+        branch_reduction: int = 1,
+        attention: Attention = "se-mul",
+    ) -> None:
+        if not dilations or min(dilations) < 1 or branch_reduction < 1:
+            raise UsageError(
+                "an attention block needs dilations and a branch reduction of at least 1 "
+                f"(got {tuple(dilations)} and {branch_reduction})"
+            )
+        if attention not in get_args(Attention):
+            raise UsageError(f"attention must be one of {', '.join(get_args(Attention))} (got {attention!r})")
+        super().__init__()
+        narrow = max(1, width // branch_reduction)
+        self.branches = nn.ModuleList(
+            Branch(width, narrow if k else width, dilation, attention) for k, dilation in enumerate(dilations)
+        )
+
+    def forward(self, x: Tensor, slope: Tensor) -> Tensor:
+        """See the class; `slope` is (1,)."""
+        y = x + self.branches[0](x, slope)
+        for branch in list(self.branches)[1:]:
+            y = y + SIDE_BRANCH_GAIN * branch(x, slope)
+        return y
+
+
+class BlockChain(nn.Module):
+    """Attention blocks one after another; (N, C, H, W) to the same."""
+
+    def __init__(self, width: int, length: int, block: Callable[[int], AttentionBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(block(width) for _ in range(length))
+
+    def forward(self, x: Tensor, slope: Tensor) -> Tensor:
+        """See the class."""
+        for block in self.blocks:
+            x = block(x, slope)
+        return x
+
+
+class Down(nn.Module):
+    """Half the size, by averaging 2x2 pixels, and another width; equal to bilinear resizing where sizes are even."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = conv1x1(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H/2, W/2)."""
+        answer: Tensor = self.conv(F.avg_pool2d(x, kernel_size=2))
+        return answer
+
+
+class Up(nn.Module):
+    """Twice the size, bilinearly, and another width."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = conv1x1(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', 2H, 2W)."""
+        answer: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False))
+        return answer
+
+
+def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 1x1 convolution without bias."""
+    return nn.Conv2d(inputs, outputs, kernel_size=1, bias=False)
+
+
+def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution without bias that keeps the size."""
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation, bias=False)
+
+
+def split_in_two(x: Tensor, axis: int) -> Tensor:
+    """Cuts images in two along height or width (-2 or -1; even) and stacks the first halves over the second ones.
+
+    (N, C, H, W) to (2N, C, ...): equal patches of a network then run as one batch.
+    """
+    half = x.shape[axis] // 2
+    return torch.cat([x.narrow(axis, 0, half), x.narrow(axis, half, half)])
+
+
+def join_two(x: Tensor, axis: int) -> Tensor:
+    """The reverse of `split_in_two`."""
+    rows = x.shape[0] // 2
+    return torch.cat([x[:rows], x[rows:]], dim=axis)

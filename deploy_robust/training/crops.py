@@ -1,0 +1,127 @@
+"""Training batches: random crops from pairs held in memory, each drawn by a key of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from deploy_robust import keyed
+from deploy_robust.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from deploy_robust.data.pairs import Pair, PairSource
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images of one step, (N, 3, H, W) float32 RGB in [0, 1]: `rainy` and its ground truth `clean`."""
+
+    rainy: Tensor
+    clean: Tensor
+
+
+class PairPool:
+    """Pairs held in memory as 8-bit images, so that a step costs no drawing and no decoding.
+
+    Attributes:
+        pairs: The pairs, all with ground truth.
+        digest: SHA-256 over ids and pixels: two pools with the same digest train the same network.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        if not pairs:
+            raise InputError("there are no pairs to train on: name a source with at least one")
+        digest = hashlib.sha256()
+        for pair in pairs:
+            if pair.clean is None:
+                raise InputError(f"pair {pair.id} has no ground truth: training needs paired data")
+            digest.update(f"{pair.id}\x1f{pair.rainy.shape}\x1e".encode())
+            digest.update(pair.rainy.tobytes())
+            digest.update(pair.clean.tobytes())
+        self.pairs = list(pairs)
+        self.digest = digest.hexdigest()
+
+    @classmethod
+    def of(cls, sources: Sequence[PairSource], on_pair: Callable[[int, int], None] | None = None) -> PairPool:
+        """Draws every pair of the sources.
+
+        Args:
+            sources: Taken one after the other.
+            on_pair: Called with (pairs drawn, pairs in all) after each.
+
+        Raises:
+            InputError: There is no pair, or one without ground truth.
+        """
+        total = sum(len(source) for source in sources)
+        pairs: list[Pair] = []
+        for source in sources:
+            for index in range(len(source)):
+                pairs.append(source[index])
+                if on_pair is not None:
+                    on_pair(len(pairs), total)
+        return cls(pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @staticmethod
+    def clean(pair: Pair) -> NDArray[np.uint8]:
+        """The ground truth, which every pair of a pool has."""
+        assert pair.clean is not None  # noqa: S101  (the constructor refuses such pairs)
+        return pair.clean
+
+
+class CropSampler:
+    """Square crops with a random horizontal flip; rain falls downwards, so images are never turned.
+
+    Row r of step s depends on (seed, s, r) alone: an interrupted training draws what an uninterrupted one draws.
+
+    Args:
+        pool: Where crops come from; every pair is equally likely.
+        size: Side of a crop, pixels.
+        rows: Crops in a batch.
+        seed: Seed of the run.
+
+    Raises:
+        UsageError: The batch is empty, or an image is smaller than the crop.
+    """
+
+    def __init__(self, pool: PairPool, *, size: int, rows: int, seed: int) -> None:
+        if rows < 1 or size < 1:
+            raise UsageError(f"a batch needs at least one crop of at least one pixel (got {rows} of {size})")
+        for pair in pool.pairs:
+            if min(pair.size) < size:
+                height, width = pair.size
+                raise UsageError(
+                    f"pair {pair.id} is {height}x{width}, smaller than the crop of {size}: use --crop less"
+                )
+        self.pool, self.size, self.rows, self.seed = pool, size, rows, seed
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, on the CPU."""
+        crops = [self._crop(step, row) for row in range(self.rows)]
+        rainy, clean = (to_tensor(np.stack(images)) for images in zip(*crops, strict=True))
+        return Batch(rainy, clean)
+
+    def _crop(self, step: int, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rng = keyed.generator(self.seed, "crop", step, row)
+        pair = self.pool.pairs[rng.integers(len(self.pool))]
+        height, width = pair.size
+        top, left = rng.integers(height - self.size + 1), rng.integers(width - self.size + 1)
+        columns = slice(None, None, -1) if rng.integers(2) else slice(None)
+        window = (slice(top, top + self.size), slice(left, left + self.size))
+        return pair.rainy[window][:, columns], self.pool.clean(pair)[window][:, columns]
+
+
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255.0

@@ -103,13 +103,13 @@ class Derainer(nn.Module, ABC):
         return answer
 
     def for_export(self) -> nn.Module:
-        """What exporters trace: the same function of the same batches, in evaluation mode, the final image only.
+        """What exporters trace: the same function of the same batches in evaluation mode, the final image only.
 
         Networks that work in 0..255 inside give an equivalent whose values stay near 1 (FP16 keeps range to spare), with
-        constants computed ahead and BatchNorm folded where a convolution precedes it. The default is the network itself.
-        The answer shares no state with the network where anything was folded; training it makes no sense.
+        constants computed ahead and BatchNorm folded where a convolution precedes it; it shares nothing with the network.
+        The default is the network itself. Training the answer makes no sense.
         """
-        return self.eval()
+        return self
 
     @property
     def published_parameter_count(self) -> int:

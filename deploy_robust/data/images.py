@@ -7,7 +7,6 @@ of the deployed product does not share, so the user is told and decides. Colour 
 from __future__ import annotations
 
 import struct
-import unicodedata
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -71,7 +70,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def safe_text(text: str) -> str:
     r"""Text from a file name, made safe to print on one line of a terminal.
 
-    Control and formatting characters (terminal escapes, line breaks, changes of writing direction), undecodable bytes
+    Whatever does not print (terminal escapes, line breaks, changes of writing direction), undecodable bytes
     and the backslash itself become ``\xNN``, ``\uNNNN``, ``\UNNNNNNNN`` or ``\\``, so that different names stay
     different.
     HTML is left alone: whoever writes HTML escapes all text anyway.
@@ -82,7 +81,7 @@ def safe_text(text: str) -> str:
 def _safe_character(character: str) -> str:
     if character == "\\":
         return "\\\\"
-    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+    if character.isprintable():
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,176 @@
+"""``deploy-robust train``."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console
+
+    from deploy_robust.app.train import TrainingRequest, TrainingResult
+    from deploy_robust.training.trainer import Event
+
+
+@click.command("train", context_settings={"show_default": True})
+@click.option("--model", default="prenet", help="Network of the zoo.")
+@click.option("--preset", default="small", help="Its size.")
+@click.option("--data", default="scenes+photos", help="scenes, photos, scenes+photos, or a folder with ground truth.")
+@click.option("--pairs", default=448, type=click.IntRange(1), help="Pairs drawn from embedded sources.")
+@click.option("--size", default=128, type=click.IntRange(32), help="Side of embedded pairs, pixels.")
+@click.option("--held-out", default=16, type=click.IntRange(1), help="Pairs to validate on.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Weights to write, .safetensors.")
+@click.option("--steps", default=2400, type=click.IntRange(1), help="Optimiser steps.")
+@click.option("--batch", default=4, type=click.IntRange(1), help="Crops in a step.")
+@click.option("--crop", default=64, type=click.IntRange(16), help="Side of a crop, pixels.")
+@click.option("--loss", default="charbonnier", help="Sum of charbonnier, mse and ssim, like charbonnier+0.2*ssim.")
+@click.option("--rate", default=2e-3, type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
+@click.option("--seed", default=0, type=int, help="Seed of weights, data and crops.")
+@click.option("--validate-every", default=200, type=click.IntRange(1), help="Steps between validations.")
+@click.option("--init", default=None, help="Weights to start from: a shipped name or a file.  [default: fresh]")
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+@click.option("--threads", default=None, type=click.IntRange(1), help="CPU threads; keep the number to go on exactly.")
+@click.option("--max-minutes", default=None, type=click.FloatRange(0), help="Stop after this long; go on another time.")
+@click.option("--restart", is_flag=True, help="Throw away the state of an earlier call with the same --out.")
+def command(
+    model: str,
+    preset: str,
+    data: str,
+    pairs: int,
+    size: int,
+    held_out: int,
+    out: Path,
+    steps: int,
+    batch: int,
+    crop: int,
+    loss: str,
+    rate: float,
+    seed: int,
+    validate_every: int,
+    init: str | None,
+    device: str,
+    threads: int | None,
+    max_minutes: float | None,
+    restart: bool,
+) -> None:
+    """Train a network; repeat the command to go on with an interrupted training.
+
+    State and log (one JSON line a step) live beside OUT, in a folder with the suffix .state. The weights are written at
+    the end, with the record of how they came about.
+    """
+    from rich.console import Console
+
+    from deploy_robust.app.train import TrainingData, TrainingRequest
+    from deploy_robust.training.trainer import TrainingPlan
+
+    plan = TrainingPlan(
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        seed=seed,
+        loss=loss,
+        rate=rate,
+        final_rate=rate / 200,
+        warmup=min(50, steps // 10),
+        validate_every=validate_every,
+    )
+    request = TrainingRequest(
+        model=model,
+        preset=preset,
+        plan=plan,
+        data=TrainingData(what=data, pairs=pairs, size=(size, size), held_out=held_out, seed=seed),
+        out=out,
+        init=init,
+        device=device,
+        threads=threads,
+        max_minutes=max_minutes,
+        restart=restart,
+        command=shlex.join(["deploy-robust", *sys.argv[1:]]),
+    )
+    console = Console(stderr=True)
+    result = _run(request, console)
+    if result.ending == "interrupted":
+        raise KeyboardInterrupt
+    _print(result, out, Console())
+
+
+def _run(request: TrainingRequest, console: Console) -> TrainingResult:
+    """Trains under a progress bar; the first Ctrl-C ends the current step and saves, a second one kills."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from deploy_robust.app.train import Watcher, train
+    from deploy_robust.training.trainer import StepDone
+
+    stopping = False
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        signal.signal(number, signal.SIG_DFL)
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        drawing = progress.add_task("drawing pairs", total=None, detail="")
+        steps = progress.add_task("training", total=request.plan.steps, detail="")
+        first: list[StepDone] = []
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, StepDone):
+                first[:] = first or [event]
+                elapsed = event.seconds - first[0].seconds
+                speed = f"{(event.step - first[0].step) / elapsed:.2f} steps/s" if elapsed > 0 else ""
+                progress.update(steps, completed=event.step, detail=f"loss {event.loss:.4f}  {speed}")
+            else:
+                score = event.score
+                progress.console.print(
+                    f"step {event.step}: held-out PSNR {score.output_psnr:.2f} dB ({score.gain:+.2f} dB over the rain)"
+                )
+
+        watcher = Watcher(
+            on_pair=lambda done, total: progress.update(drawing, completed=done, total=total),
+            on_event=on_event,
+            on_note=progress.console.print,
+            stop=lambda: stopping,
+        )
+        handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return train(request, watcher)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _print(result: TrainingResult, out: Path, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{result.ending}: step {result.step} of {result.steps}")
+    for heading in ("step", "rainy input, dB", "output, dB", "gain, dB", "minutes"):
+        table.add_column(heading, justify="right")
+    for point in result.curve:
+        score = point.score
+        table.add_row(
+            str(point.step),
+            f"{score.input_psnr:.2f}",
+            f"{score.output_psnr:.2f}",
+            f"{score.gain:+.2f}",
+            f"{point.seconds / 60:.1f}",
+        )
+    console.print(table)
+    if result.weights is None:
+        console.print("the same command goes on from here")
+    else:
+        console.print(f"weights: {out}  (sha256 {result.weights.weights_sha256[:16]})")
+    console.print(f"log: {result.log}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file as load_safetensors
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
@@ -176,6 +177,21 @@ def load_any(
     if name is not None and name != info.identity.name:
         raise UsageError(f"{what} holds weights of {info.identity.name}, not of {name}: drop --model or change it")
     return model, info
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of any ``.safetensors`` file or plain state dict, for a network that the zoo does not know.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds more than tensors.
+    """
+    if path.suffix != SUFFIX:
+        return _read_pickle(path)
+    _require_file(path)
+    try:
+        return load_safetensors(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

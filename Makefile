@@ -1,0 +1,43 @@
+# Every target sets up what it needs. Python and the virtual environment can be chosen: make test PYTHON=python3.12 VENV=/tmp/v
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+SHELL := /bin/bash
+
+.PHONY: help demo test lint format wheel clean
+
+help:  ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The environment is rebuilt when the pins or the dependencies change, not when the code does.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready  ## Export the shipped network, attack its INT8 engine, judge it (about 4 minutes on two cores)
+	$(BIN)/deploy-robust demo --out $(RUNS)/demo
+
+wheel: $(VENV)/.ready  ## Build the wheel into dist/
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+
+# The tests run against the built wheel in an environment of its own, from a folder that holds no checkout, so that
+# what is tested is what users install. The heavy dependencies are shared with the first environment.
+test: wheel  ## Test the built wheel
+	bash tests/run_on_wheel.sh $(VENV) dist
+
+lint: $(VENV)/.ready  ## ruff, mypy --strict and import-linter, over all four source folders
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.ready  ## Rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) dist build *.egg-info

@@ -1,0 +1,83 @@
+"""``deploy-robust check``: attack and judge a deployed engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy_robust.cli import exit_codes
+from deploy_robust.cli.io_options import io_options, io_overrides
+from deploy_robust.cli.options import FILE, pairs_options, pairs_request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(name="check")
+@click.option("--engine", required=True, type=FILE, help="The engine's file: .onnx, or weights as .safetensors.")
+@click.option(
+    "--source",
+    metavar="NAME|FILE|MODULE:FACTORY",
+    help="The differentiable network that the engine was made from. [default: the weights beside the engine]",
+)
+@click.option("--source-checkpoint", type=FILE, help="Weights for the network of MODULE:FACTORY.")
+@click.option("--model", help="Zoo name of the source, where it is an official .pth file.")
+@click.option("--preset", help="Preset of the source, likewise.")
+@pairs_options
+@click.option("--policy", default="default", show_default=True, help="Shipped policy (default, unpaired) or a TOML file.")
+@click.option("--out", type=FILE, default="runs/check", show_default=True, help="Run folder; repeat to go on there.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys all random draws.")
+@click.option("--device", default="cpu", show_default=True, help="Where source and engine run: cpu, cuda, cuda:1.")
+@click.option("--provider", help="Provider of the engine's runtime, like CUDAExecutionProvider.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attack and engine.")
+@click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]")
+@io_options
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")
+def command(
+    engine: Path,
+    source: str | None,
+    source_checkpoint: Path | None,
+    model: str | None,
+    preset: str | None,
+    policy: str,
+    out: Path,
+    seed: int,
+    device: str,
+    provider: str | None,
+    threads: int | None,
+    batch: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Attacks an engine, measures it, judges it.
+
+    Clean parity with the source comes first. Then every image is attacked at every epsilon of the policy (PGD crafted on
+    the source, uniform noise, random corners), delivered as 8 bits, run through the engine and measured. The run folder
+    holds every measurement and the reports; an interrupted check goes on where it stopped.
+
+    Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
+    """
+    from deploy_robust.app.check import CheckRequest, check
+    from deploy_robust.app.networks import EngineRequest, SourceRequest
+    from deploy_robust.cli.screen import console, progress_bar
+    from deploy_robust.cli.verdict import print_result
+    from deploy_robust.engine import EngineOptions
+
+    io = io_overrides(options)
+    request = CheckRequest(
+        engine=EngineRequest(engine, EngineOptions(device=device, provider=provider, threads=threads), io),
+        source=SourceRequest(source, source_checkpoint, model, preset, device),
+        pairs=pairs_request(seed=seed, **options),
+        policy=policy,
+        out=out,
+        seed=seed,
+        threads=threads,
+        pairs_per_batch=batch,
+    )
+    with progress_bar("attacking", "cases", quiet=quiet or as_json) as progress:
+        result = check(request, on_progress=progress)
+    print_result(result, console(), as_json=as_json, quiet=quiet)
+    return exit_codes.of(result.verdict.status)

@@ -1,0 +1,87 @@
+"""Groups of options that several commands share, and the small parsers behind them."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deploy_robust.app.pairs import PairsRequest
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """``128`` or ``128x256``: height and width in pixels."""
+
+    name = "size"
+
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Parses; click reports what is wrong."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.lower().split("x")
+        if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is no size: write HEIGHTxWIDTH in pixels, like 128x256, or one number", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+def pairs_options(command: F) -> F:
+    """Adds the options that say which pairs to work on; `pairs_request` reads them."""
+    return _stacked(
+        command,
+        click.option(
+            "--data",
+            default="scenes",
+            show_default=True,
+            metavar="scenes|photos|DIR",
+            help="Embedded scenes, embedded photographs, or a folder with rainy and clean images.",
+        ),
+        click.option("--limit", type=click.IntRange(min=1), help="Pairs at most. [default: 24, or the whole folder]"),
+        click.option(
+            "--size", type=Size(), default="128", show_default=True, metavar="HxW", help="Size of embedded pairs."
+        ),
+        click.option("--crop", type=Size(), metavar="HxW", help="Cut images of a folder to this size."),
+        click.option(
+            "--crop-at",
+            type=click.Choice(["centre", "keyed"]),
+            default="centre",
+            show_default=True,
+            help="Where to cut: in the middle, or drawn by the seed.",
+        ),
+        click.option("--unpaired", is_flag=True, help="The folder holds real rain without ground truth."),
+    )
+
+
+def pairs_request(
+    *,
+    data: str,
+    limit: int | None,
+    size: tuple[int, int],
+    crop: tuple[int, int] | None,
+    crop_at: Any,
+    unpaired: bool,
+    seed: int,
+) -> PairsRequest:
+    """What the options of `pairs_options` say."""
+    from deploy_robust.app.pairs import PairsRequest
+
+    return PairsRequest(
+        what=data, limit=limit, size=size, crop=crop, crop_at=crop_at, unpaired=unpaired, seed=seed
+    )
+
+
+def _stacked(command: F, *decorators: Callable[[F], F]) -> F:
+    """Applies decorators so that --help lists them in the order given."""
+    return reduce(lambda inner, decorate: decorate(inner), reversed(decorators), command)
+
+
+FILE = click.Path(path_type=Path)
+"""A path; the use case checks it, so that its message can say what to do."""

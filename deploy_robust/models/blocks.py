@@ -108,7 +108,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, slope: Tensor) -> Tensor:
         """See the class; `slope` is (1,)."""
-        y = x + self.branches[0](x, slope)
+        y: Tensor = x + self.branches[0](x, slope)
         for branch in list(self.branches)[1:]:
             y = y + SIDE_BRANCH_GAIN * branch(x, slope)
         return y

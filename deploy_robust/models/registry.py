@@ -172,3 +172,82 @@ MODELS.add(
         official_presets=("official", "official-r"),
     )
 )
+
+MODELS.add(
+    ModelSpec(
+        name="mprnet",
+        title="MPRNet",
+        summary="three stages: quarters of the image, its halves, the whole; channel attention everywhere",
+        reference=(
+            "S. W. Zamir, A. Arora, S. Khan, M. Hayat, F. S. Khan, M.-H. Yang, L. Shao: Multi-Stage Progressive Image "
+            "Restoration, CVPR 2021, arXiv:2102.02808"
+        ),
+        factory="deploy_robust.models.mprnet:MPRNet",
+        presets={
+            "official": {"width": 40, "unet_step": 20, "full_step": 16, "level_blocks": 2, "group_blocks": 8},
+            "small": {"width": 16, "unet_step": 8, "full_step": 8, "level_blocks": 1, "group_blocks": 2},
+            "tiny": {"width": 4, "unet_step": 2, "full_step": 4, "level_blocks": 1, "group_blocks": 1},
+        },
+        official_importer="deploy_robust.models.mprnet:from_official",
+        official_presets=("official",),
+        official_licence="Academic Public License (non-commercial)",
+    )
+)
+
+MODELS.add(
+    ModelSpec(
+        name="mprnet-r-seadd-mb",
+        title="MPRNet-R-SEADD-MB",
+        summary="the robust ensemble: three narrow MPRNets in a cascade, attention added, dilated branches",
+        reference=(
+            "Y. Yu, W. Yang, Y.-P. Tan, A. C. Kot: Towards Robust Rain Removal Against Adversarial Attacks: A "
+            "Comprehensive Benchmark Analysis and Beyond, CVPR 2022, arXiv:2203.16931"
+        ),
+        factory="deploy_robust.models.ensemble:RobustEnsemble",
+        presets={
+            "benchmark": {"branch_reduction": 1},
+            "rc": {"branch_reduction": 4},
+            "small": {
+                "branch_reduction": 4,
+                "width": 12,
+                "unet_step": 6,
+                "full_step": 4,
+                "level_blocks": 1,
+                "group_blocks": 2,
+            },
+            "tiny": {
+                "branch_reduction": 2,
+                "width": 4,
+                "unet_step": 2,
+                "full_step": 4,
+                "level_blocks": 1,
+                "group_blocks": 1,
+            },
+        },
+        native_range=(0.0, 255.0),
+        official_importer="deploy_robust.models.ensemble:from_official",
+        official_presets=("benchmark", "rc"),
+    )
+)
+
+MODELS.add(
+    ModelSpec(
+        name="rescan",
+        title="RESCAN",
+        summary="dilated recurrent units with squeeze-excitation, applied stage by stage to what is left of the rain",
+        reference=(
+            "X. Li, J. Wu, Z. Lin, H. Liu, H. Zha: Recurrent Squeeze-and-Excitation Context Aggregation Net for Single "
+            "Image Deraining, ECCV 2018, arXiv:1807.05698"
+        ),
+        factory="deploy_robust.models.rescan:RESCAN",
+        presets={
+            "official": {"width": 24, "stages": 4, "units": 5},
+            "benchmark": {"width": 64, "stages": 4, "units": 5},
+            "small": {"width": 12, "stages": 3, "units": 4},
+            "tiny": {"width": 4, "stages": 2, "units": 3},
+        },
+        official_importer="deploy_robust.models.rescan:from_official",
+        official_presets=("official",),
+        official_licence="MIT",
+    )
+)

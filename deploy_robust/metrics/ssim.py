@@ -26,6 +26,8 @@ _C2 = (0.03 * PEAK) ** 2
 _GAUSS = [math.exp(-(d**2) / (2 * _SIGMA**2)) for d in range(_RADIUS + 1)]
 _WEIGHTS = [g / (2 * sum(_GAUSS) - _GAUSS[0]) for g in _GAUSS]
 """The 11-tap window by distance from its centre; it sums to 1."""
+_STRIP = 64
+"""Rows that are worked on together: a strip of them fits the processor's cache, a whole image does not."""
 
 
 def ssim(
@@ -62,7 +64,6 @@ def ssim(
         raise UsageError(f"border must be one of {', '.join(get_args(Border))} (got {border!r})")
     if min(a.shape[-2:]) <= 2 * _RADIUS:
         raise UsageError(f"SSIM needs at least 11 pixels a side (got {a.shape[-2]}x{a.shape[-1]}): use a larger image")
-    # One image at a time: the planes of one fit the processor's cache, those of a batch do not.
     scores = []
     for row in range(a.shape[0]):
         left = to_pixels(a[row : row + 1], rounding=rounding, clamp=clamp, luma=luma)
@@ -73,20 +74,29 @@ def ssim(
 
 def _ssim_of_pixels(a: Tensor, b: Tensor, border: Border) -> Tensor:
     """(1, C, H, W) float64 pixel values to (1,)."""
-    mean_a, mean_b = _blur(a, border), _blur(b, border)
+    if border == "zero":
+        a, b = F.pad(a, (_RADIUS,) * 4), F.pad(b, (_RADIUS,) * 4)
+    total, count = a.new_zeros(1), 0
+    for top in range(0, a.shape[-2] - 2 * _RADIUS, _STRIP):
+        rows = slice(top, top + _STRIP + 2 * _RADIUS)
+        score = _ssim_of_windows(a[..., rows, :], b[..., rows, :])
+        total, count = total + score.sum((1, 2, 3)), count + score[0].numel()
+    return total / count
+
+
+def _ssim_of_windows(a: Tensor, b: Tensor) -> Tensor:
+    """The score of every full window, (N, C, H - 10, W - 10)."""
+    mean_a, mean_b = _blur(a), _blur(b)
     means, product = mean_a.square() + mean_b.square(), mean_a * mean_b
     # Only the sum of the variances enters, so that four blurred maps suffice. Subtracting squares of this size from
     # each other costs seven digits: this is why the arithmetic is float64.
-    variances = _blur(a.square() + b.square(), border) - means
-    covariance = _blur(a * b, border) - product
-    score = (2 * product + _C1) * (2 * covariance + _C2) / ((means + _C1) * (variances + _C2))
-    return score.mean((1, 2, 3))
+    variances = _blur(a.square() + b.square()) - means
+    covariance = _blur(a * b) - product
+    return (2 * product + _C1) * (2 * covariance + _C2) / ((means + _C1) * (variances + _C2))
 
 
-def _blur(image: Tensor, border: Border) -> Tensor:
+def _blur(image: Tensor) -> Tensor:
     """The gaussian window as two passes of shifted sums: in float64 on a CPU twice as fast as a convolution."""
-    if border == "zero":
-        image = F.pad(image, (_RADIUS,) * 4)
     return _blur_along(_blur_along(image, -1), -2)
 
 

@@ -105,9 +105,9 @@ class Derainer(nn.Module, ABC):
     def for_export(self) -> nn.Module:
         """What exporters trace: the same function of the same batches in evaluation mode, the final image only.
 
-        Networks that work in 0..255 inside give an equivalent whose values stay near 1 (FP16 keeps range to spare), with
-        constants computed ahead and BatchNorm folded where a convolution precedes it; it shares nothing with the network.
-        The default is the network itself. Training the answer makes no sense.
+        Networks that work in 0..255 inside give an equivalent whose values stay near 1 (FP16 keeps range to spare),
+        with constants computed ahead and BatchNorm folded where a convolution precedes it; it shares nothing with the
+        network. The default is the network itself. Training the answer makes no sense.
         """
         return self
 

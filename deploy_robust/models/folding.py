@@ -44,8 +44,8 @@ class FoldedNetwork(nn.Module):
 def change_units(layer: nn.Conv2d | nn.Linear, unit_in: float, unit_out: float) -> None:
     """Changes a layer in place so that it takes ``x / unit_in`` and gives ``y / unit_out``.
 
-    With equal units only the bias changes: convolutions, ReLU, sums and averages are homogeneous, so that a network made of
-    them moves to other units by its biases alone.
+    With equal units only the bias changes: convolutions, ReLU, sums and averages are homogeneous, so that a network
+    made of them moves to other units by its biases alone.
     """
     layer.weight.mul_(unit_in / unit_out)
     if layer.bias is not None:
@@ -53,7 +53,11 @@ def change_units(layer: nn.Conv2d | nn.Linear, unit_in: float, unit_out: float) 
 
 
 def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """One convolution with bias that does what `conv` and then `norm` with its running statistics do; computed in float64."""
+    """One convolution with bias that does what `conv` and `norm` with its running statistics do; computed in float64.
+
+    Raises:
+        ValueError: `norm` keeps no running statistics.
+    """
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         raise ValueError("only BatchNorm with running statistics can be folded")
@@ -71,8 +75,8 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
         conv.in_channels,
         conv.out_channels,
         kernel_size=conv.weight.shape[-1],
-        padding=conv.padding,
-        dilation=conv.dilation,
+        padding=conv.padding,  # type: ignore[arg-type]  # torch types its own attribute wider than its argument
+        dilation=conv.dilation,  # type: ignore[arg-type]
         device=conv.weight.device,
         dtype=conv.weight.dtype,
     )

@@ -251,3 +251,76 @@ MODELS.add(
         official_licence="MIT",
     )
 )
+
+_JORDER_E = {"width": 64, "blocks": 9, "dilations": (1, 2, 3), "mask_branch": True}
+
+MODELS.add(
+    ModelSpec(
+        name="jorder-e",
+        title="JORDER-E",
+        summary="two stages that estimate where it rains and how much, with context of several receptive fields",
+        reference=(
+            "W. Yang, R. T. Tan, J. Feng, Z. Guo, S. Yan, J. Liu: Joint Rain Detection and Removal from a Single Image "
+            "with Contextualized Deep Networks, IEEE TPAMI 42(6), 2020, arXiv:1609.07769"
+        ),
+        factory="deploy_robust.models.jorder_e:JorderE",
+        presets={
+            "official": _JORDER_E,
+            "benchmark": _JORDER_E,
+            "practical": {**_JORDER_E, "width": 32, "blocks": 3},
+            "small": {**_JORDER_E, "width": 12, "blocks": 2},
+            "tiny": {**_JORDER_E, "width": 4, "blocks": 1},
+        },
+        native_range=(0.0, 255.0),
+        official_importer="deploy_robust.models.jorder_e:from_official",
+        official_presets=("practical", "official"),
+    )
+)
+
+_RCDNET = {"stages": 17, "width": 32, "blocks": 4, "attention": "none"}
+
+MODELS.add(
+    ModelSpec(
+        name="rcdnet",
+        title="RCDNet",
+        summary="proximal gradient descent on rain maps and background, unrolled, with learnt proximal operators",
+        reference=(
+            "H. Wang, Q. Xie, Q. Zhao, D. Meng: A Model-Driven Deep Neural Network for Single Image Rain Removal, "
+            "CVPR 2020, arXiv:2005.01333"
+        ),
+        factory="deploy_robust.models.rcdnet:RCDNet",
+        presets={
+            "official": _RCDNET,
+            "benchmark": _RCDNET,
+            "small": {**_RCDNET, "stages": 3, "width": 8, "blocks": 2},
+            "tiny": {**_RCDNET, "stages": 2, "width": 4, "blocks": 1},
+        },
+        native_range=(0.0, 255.0),
+        official_importer="deploy_robust.models.rcdnet:from_official",
+        official_presets=("official",),
+    )
+)
+
+MODELS.add(
+    ModelSpec(
+        name="umrl",
+        title="UMRL",
+        summary="dense blocks that estimate rain at three scales, each gated by its own confidence",
+        reference=(
+            "R. Yasarla, V. M. Patel: Uncertainty Guided Multi-Scale Residual Learning Using a Cycle Spinning CNN for "
+            "Single Image De-Raining, CVPR 2019, arXiv:1906.11129"
+        ),
+        factory="deploy_robust.models.umrl:UMRL",
+        presets={
+            "official": {"width": 32},
+            "benchmark": {"width": 32},
+            "official-batch-statistics": {"width": 32, "batch_statistics": True},
+            "small": {"width": 12},
+            "tiny": {"width": 4},
+        },
+        native_range=(-1.0, 1.0),
+        official_importer="deploy_robust.models.umrl:from_official",
+        official_presets=("official", "official-batch-statistics"),
+        official_licence="MIT",
+    )
+)

@@ -50,10 +50,13 @@ def paint_backdrop(canvas: Canvas, layout: Layout, texture: Texture, built: bool
 
 
 def _paint_facades(canvas: Canvas, row: Row, layout: Layout, texture: Texture, facing: float) -> None:
-    columns = np.flatnonzero((canvas.u[0] * row.side > 0) & (row.x / canvas.u[0] < _BACKDROP))
-    if not len(columns):
+    seen = np.flatnonzero((canvas.u[0] * row.side > 0) & (row.x / canvas.u[0] < _BACKDROP))
+    if not len(seen):
         return
-    window = (slice(0, len(canvas.v)), slice(int(columns[0]), int(columns[-1]) + 1))
+    columns = slice(int(seen[0]), int(seen[-1]) + 1)
+    # A facade never reaches below the ground line of its nearest column.
+    foot = int(np.searchsorted(canvas.v[:, 0], canvas.eye * np.abs(canvas.u[0, columns]).max() / abs(row.x)))
+    window = (slice(0, foot), columns)
     u, v = canvas.rays(window)
     z = row.x / u  # (1, w): the ray meets the plane X = row.x
     block = np.searchsorted(row.starts, z[0], side="right") - 1

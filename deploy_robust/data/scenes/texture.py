@@ -32,14 +32,21 @@ class Texture:
         """The texel at (x, y), in texels and wrapped around, broadcast against each other."""
         columns = np.floor(x).astype(np.int32) & (_SIDE - 1)
         rows = np.floor(y).astype(np.int32) & (_SIDE - 1)
-        texels: NDArray[np.float32] = self._tile[rows, columns]
-        return texels
+        return self._texels(rows, columns)
 
     def smooth(self, x: Floats, y: Floats) -> Floats:
         """As `at`, bilinearly between texels: for textures that are looked at from near."""
-        x, y = np.broadcast_arrays(x, y)
-        fx, fy = x - np.floor(x), y - np.floor(y)
-        top = self.at(x, y) * (1 - fx) + self.at(x + 1, y) * fx
-        bottom = self.at(x, y + 1) * (1 - fx) + self.at(x + 1, y + 1) * fx
-        smooth: Floats = top * (1 - fy) + bottom * fy
+        left, upper = np.floor(x), np.floor(y)
+        fx, fy = x - left, y - upper
+        columns = left.astype(np.int32) & (_SIDE - 1)
+        rows = upper.astype(np.int32) & (_SIDE - 1)
+        next_columns, next_rows = (columns + 1) & (_SIDE - 1), (rows + 1) & (_SIDE - 1)
+        top = self._texels(rows, columns)
+        top = top + (self._texels(rows, next_columns) - top) * fx
+        bottom = self._texels(next_rows, columns)
+        bottom = bottom + (self._texels(next_rows, next_columns) - bottom) * fx
+        smooth: Floats = top + (bottom - top) * fy
         return smooth
+
+    def _texels(self, rows: NDArray[np.int32], columns: NDArray[np.int32]) -> NDArray[np.float32]:
+        return np.take(self._tile, rows * np.int32(_SIDE) + columns)

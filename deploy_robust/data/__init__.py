@@ -1,0 +1,1 @@
+"""Pair sources: folders, the scene generator, the embedded photographs; rain; limits and crops."""

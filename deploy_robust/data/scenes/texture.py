@@ -41,10 +41,9 @@ class Texture:
         columns = left.astype(np.int32) & (_SIDE - 1)
         rows = upper.astype(np.int32) & (_SIDE - 1)
         next_columns, next_rows = (columns + 1) & (_SIDE - 1), (rows + 1) & (_SIDE - 1)
-        top = self._texels(rows, columns)
-        top = top + (self._texels(rows, next_columns) - top) * fx
-        bottom = self._texels(next_rows, columns)
-        bottom = bottom + (self._texels(next_rows, next_columns) - bottom) * fx
+        upper_left, lower_left = self._texels(rows, columns), self._texels(next_rows, columns)
+        top: Floats = upper_left + (self._texels(rows, next_columns) - upper_left) * fx
+        bottom: Floats = lower_left + (self._texels(next_rows, next_columns) - lower_left) * fx
         smooth: Floats = top + (bottom - top) * fy
         return smooth
 

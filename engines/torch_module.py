@@ -122,8 +122,8 @@ def _usable_device(device: str) -> torch.device:
         where = torch.device(device)
     except RuntimeError as error:
         raise UsageError(f"unknown device {device!r}: use cpu, cuda or cuda:N") from error
-    if where.type == "cuda" and where.index is None:
-        where = torch.device("cuda", 0)
+    if where.type == "cuda":
+        where = torch.device("cuda", where.index or 0)
     try:
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

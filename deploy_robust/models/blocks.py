@@ -1,65 +1,37 @@
-"""Blocks that MPRNet, the robust ensemble and RESCAN share: channel attention, attention blocks, resizing, patches."""
+"""Blocks of MPRNet and of the ensemble made of it: attention blocks, changes of size, patches as rows of a batch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from deploy_robust.errors import UsageError
+from deploy_robust.models.attention import ATTENTIONS
+from deploy_robust.models.layers import same_conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-Attention = Literal["se-mul", "se-add", "none"]
-
 SIDE_BRANCH_GAIN = 0.1
 """Weight of every branch of an attention block but the first (CVPR 2022)."""
 
-_SQUEEZE_REDUCTION = 4
-
-
-class SqueezeExcitation(nn.Module):
-    """Squeeze-excitation: J. Hu et al., CVPR 2018; added instead of multiplied: Y. Yu et al., CVPR 2022.
-
-    With g the mean of each channel and e = expand(ReLU(squeeze(g))), the answer to x is ``x * sigmoid(e)``
-    (``se-mul``) or ``x + e`` (``se-add``); (N, C, H, W) to the same.
-
-    Args:
-        width: Channels C.
-        hidden: Channels between the two layers.
-        form: ``se-mul`` or ``se-add``.
-        bias: Whether the two layers have biases.
-    """
-
-    def __init__(self, width: int, hidden: int, *, form: Literal["se-mul", "se-add"], bias: bool) -> None:
-        super().__init__()
-        self.form = form
-        self.squeeze = nn.Conv2d(width, hidden, kernel_size=1, bias=bias)
-        self.expand = nn.Conv2d(hidden, width, kernel_size=1, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        excitation = self.expand(torch.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True))))
-        return x + excitation if self.form == "se-add" else x * torch.sigmoid(excitation)
+SQUEEZE_REDUCTION = 4
+"""Reduction of every channel attention (both papers)."""
 
 
 class Branch(nn.Module):
     """Two dilated 3x3 convolutions with a PReLU between them, then channel attention; (N, C, H, W) to the same."""
 
-    def __init__(self, width: int, hidden: int, dilation: int, attention: Attention) -> None:
+    def __init__(self, width: int, hidden: int, dilation: int, attention: str) -> None:
         super().__init__()
         self.first = conv3x3(width, hidden, dilation)
         self.second = conv3x3(hidden, width, dilation)
-        self.attention: nn.Module = (
-            nn.Identity()
-            if attention == "none"
-            else SqueezeExcitation(width, max(1, width // _SQUEEZE_REDUCTION), form=attention, bias=False)
-        )
+        self.attention = ATTENTIONS[attention](width, reduction=SQUEEZE_REDUCTION)
 
     def forward(self, x: Tensor, slope: Tensor) -> Tensor:
         """See the class."""
@@ -79,10 +51,10 @@ class AttentionBlock(nn.Module):
         width: Channels C.
         dilations: Dilation of each branch.
         branch_reduction: The branches after the first are narrower by this factor between their two convolutions.
-        attention: Channel attention at the end of each branch.
+        attention: Name in `ATTENTIONS` of what ends each branch.
 
     Raises:
-        UsageError: An argument is out of range.
+        UsageError: An argument is out of range, or the attention unknown.
     """
 
     def __init__(
@@ -91,15 +63,13 @@ class AttentionBlock(nn.Module):
         *,
         dilations: Sequence[int] = (1,),
         branch_reduction: int = 1,
-        attention: Attention = "se-mul",
+        attention: str = "se-mul",
     ) -> None:
         if not dilations or min(dilations) < 1 or branch_reduction < 1:
             raise UsageError(
                 "an attention block needs dilations and a branch reduction of at least 1 "
                 f"(got {tuple(dilations)} and {branch_reduction})"
             )
-        if attention not in get_args(Attention):
-            raise UsageError(f"attention must be one of {', '.join(get_args(Attention))} (got {attention!r})")
         super().__init__()
         narrow = max(1, width // branch_reduction)
         self.branches = nn.ModuleList(
@@ -155,13 +125,13 @@ class Up(nn.Module):
 
 
 def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 1x1 convolution without bias."""
-    return nn.Conv2d(inputs, outputs, kernel_size=1, bias=False)
+    """A 1x1 convolution without bias: MPRNet has no biases."""
+    return same_conv(inputs, outputs, 1, bias=False)
 
 
 def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
     """A 3x3 convolution without bias that keeps the size."""
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation, bias=False)
+    return same_conv(inputs, outputs, dilation=dilation, bias=False)
 
 
 def split_in_two(x: Tensor, axis: int) -> Tensor:

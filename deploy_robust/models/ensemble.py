@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from deploy_robust.models.blocks import Attention
-
 
 class RobustEnsemble(Derainer):
     """Narrow MPRNets in a cascade, each with its own weights: y_1 = f_1(O), y_k = f_k(y_{k-1}); nothing is clamped.
@@ -39,7 +37,7 @@ class RobustEnsemble(Derainer):
         dilations: Of the branches of every attention block; (1, 2, 4) as published.
         branch_reduction: The branches after the first are narrower by this factor; 1 as published for Rain100H, 4 for
             RainCityscapes.
-        attention: ``se-add`` as published, ``se-mul`` or ``none``.
+        attention: Name in `ATTENTIONS`; ``se-add`` as published.
         width: 24 as published; this and the following arguments are those of `ThreeStages`.
         unet_step: 12 as published.
         full_step: 8 as published.
@@ -55,7 +53,7 @@ class RobustEnsemble(Derainer):
         networks: int = 3,
         dilations: Sequence[int] = (1, 2, 4),
         branch_reduction: int = 1,
-        attention: Attention = "se-add",
+        attention: str = "se-add",
         width: int = 24,
         unet_step: int = 12,
         full_step: int = 8,

@@ -13,7 +13,7 @@ from torch import nn
 
 from deploy_robust.artefact.io_description import SizeRule
 from deploy_robust.errors import UsageError
-from deploy_robust.models.blocks import Attention, AttentionBlock, conv3x3, join_two, split_in_two
+from deploy_robust.models.blocks import AttentionBlock, conv3x3, join_two, split_in_two
 from deploy_robust.models.derainer import Derainer, TrainingOutputs
 from deploy_robust.models.mprnet_keys import renamed, three_stages_key
 from deploy_robust.models.mprnet_parts import Decoder, Encoder, FullResolution, ShallowFeatures, SupervisedAttention
@@ -43,10 +43,10 @@ class ThreeStages(nn.Module):
         group_blocks: Attention blocks in each of the three groups of stage 3.
         dilations: Of the branches of every attention block.
         branch_reduction: Of the branches after the first.
-        attention: Channel attention of every branch.
+        attention: Name in `ATTENTIONS` of what ends every branch.
 
     Raises:
-        UsageError: An argument is out of range.
+        UsageError: An argument is out of range, or the attention unknown.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ThreeStages(nn.Module):
         group_blocks: int,
         dilations: Sequence[int],
         branch_reduction: int,
-        attention: Attention,
+        attention: str,
     ) -> None:
         if min(width, level_blocks, group_blocks) < 1 or min(unet_step, full_step) < 0:
             raise UsageError(

@@ -54,7 +54,7 @@ _PARTS = {
 }
 
 _LAYERS = {"0": "first", "2": "second"}
-_EXCITATION = {"0": "squeeze", "2": "expand"}
+_EXCITATION = {"0": "reduce", "2": "expand"}
 
 
 def three_stages_key(key: str) -> str:
@@ -66,7 +66,7 @@ def three_stages_key(key: str) -> str:
         return "slope" if layer == "1" else f"{_part(part)}.branches.{int(branch or 1) - 1}.{_LAYERS[layer]}.weight"
     if match := re.fullmatch(r"(.+)\.CA(\d?)\.conv_du2?\.([02])\.weight", key):
         part, branch, layer = match.groups()
-        return f"{_part(part)}.branches.{int(branch or 1) - 1}.attention.{_EXCITATION[layer]}.weight"
+        return f"{_part(part)}.branches.{int(branch or 1) - 1}.attention.excitation.{_EXCITATION[layer]}.weight"
     part, _, kind = key.rpartition(".")
     return f"{_part(part)}.{kind}"
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from deploy_robust.errors import UsageError
-from deploy_robust.models.blocks import SqueezeExcitation
 from deploy_robust.models.derainer import Derainer, TrainingOutputs
+from deploy_robust.models.layers import same_conv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,23 @@ SQUEEZED_WIDTH = 6
 """Hidden width of every squeeze-excitation, whatever the width of the network."""
 
 LEAK = 0.2
+
+
+class SqueezeExcitation(nn.Module):
+    """``x * sigmoid(expand(ReLU(squeeze(mean of each channel))))``, with biases; (N, C, H, W) to the same.
+
+    Apart from `attention.SEMul`, which has none and a hidden width in proportion to C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.squeeze = same_conv(width, SQUEEZED_WIDTH, 1)
+        self.expand = same_conv(SQUEEZED_WIDTH, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        squeezed = torch.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True)))
+        return x * torch.sigmoid(self.expand(squeezed))
 
 
 class ContextUnit(nn.Module):
@@ -38,9 +55,9 @@ class ContextUnit(nn.Module):
 
     def __init__(self, inputs: int, width: int, dilation: int) -> None:
         super().__init__()
-        self.x_z, self.x_r, self.x_n = (_conv3x3(inputs, width, dilation) for _ in range(3))
-        self.h_z, self.h_r, self.h_n = (_conv3x3(width, width) for _ in range(3))
-        self.excitation = _excitation(width)
+        self.x_z, self.x_r, self.x_n = (same_conv(inputs, width, dilation=dilation) for _ in range(3))
+        self.h_z, self.h_r, self.h_n = (same_conv(width, width) for _ in range(3))
+        self.excitation = SqueezeExcitation(width)
 
     def forward(self, x: Tensor, h: Tensor | None) -> Tensor:
         """The new state, (N, C, H, W), which is the output too."""
@@ -79,9 +96,9 @@ class RESCAN(Derainer):
         self.units = nn.ModuleList(
             ContextUnit(width if k else 3, width, dilation=2 ** max(0, k - 1)) for k in range(units)
         )
-        self.decoder_conv = _conv3x3(width, width)
-        self.decoder_excitation = _excitation(width)
-        self.decoder_rain = nn.Conv2d(width, 3, kernel_size=1)
+        self.decoder_conv = same_conv(width, width)
+        self.decoder_excitation = SqueezeExcitation(width)
+        self.decoder_rain = same_conv(width, 3, 1)
 
     def training_outputs(self, x: Tensor) -> TrainingOutputs:
         """x_1..x_stages; see the class."""
@@ -96,14 +113,6 @@ class RESCAN(Derainer):
             image = rainy - rain
             stages.append(image)
         return TrainingOutputs(stages)
-
-
-def _conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation)
-
-
-def _excitation(width: int) -> SqueezeExcitation:
-    return SqueezeExcitation(width, SQUEEZED_WIDTH, form="se-mul", bias=True)
 
 
 _OFFICIAL_LAYERS = {"dec.0": "decoder_conv", "dec.3": "decoder_rain"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from deploy_robust.cli.io_options import io_options, io_overrides
 
 from deploy_robust.cli import exit_codes
-from deploy_robust.cli.io_options import io_options, io_overrides
 from deploy_robust.cli.options import FILE, pairs_options, pairs_request
 
 if TYPE_CHECKING:
@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 @click.option("--model", help="Zoo name of the source, where it is an official .pth file.")
 @click.option("--preset", help="Preset of the source, likewise.")
 @pairs_options
-@click.option("--policy", default="default", show_default=True, help="Shipped policy (default, unpaired) or a TOML file.")
+@click.option(
+    "--policy", default="default", show_default=True, help="Shipped policy (default, unpaired) or a TOML file."
+)
 @click.option("--out", type=FILE, default="runs/check", show_default=True, help="Run folder; repeat to go on there.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys all random draws.")
 @click.option("--device", default="cpu", show_default=True, help="Where source and engine run: cpu, cuda, cuda:1.")
 @click.option("--provider", help="Provider of the engine's runtime, like CUDAExecutionProvider.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attack and engine.")
 @click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Seconds that one call of the engine may take before it counts as hanging.",
+)
 @io_options
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")
@@ -48,22 +57,25 @@ def command(
     provider: str | None,
     threads: int | None,
     batch: int | None,
+    timeout: float,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
     """Attacks an engine, measures it, judges it.
 
-    Clean parity with the source comes first. Then every image is attacked at every epsilon of the policy (PGD crafted on
-    the source, uniform noise, random corners), delivered as 8 bits, run through the engine and measured. The run folder
-    holds every measurement and the reports; an interrupted check goes on where it stopped.
+    Clean parity with the source comes first. Then every image is attacked at every epsilon of the policy (PGD
+    crafted on the source, uniform noise, random corners), delivered as 8 bits, run through the engine and
+    measured. The run folder holds every measurement and the reports; an interrupted check goes on where it
+    stopped.
 
     Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
+    from deploy_robust.cli.verdict import print_result
+
     from deploy_robust.app.check import CheckRequest, check
     from deploy_robust.app.networks import EngineRequest, SourceRequest
     from deploy_robust.cli.screen import console, progress_bar
-    from deploy_robust.cli.verdict import print_result
     from deploy_robust.engine import EngineOptions
 
     io = io_overrides(options)
@@ -76,6 +88,7 @@ def command(
         seed=seed,
         threads=threads,
         pairs_per_batch=batch,
+        timeout=timeout,
     )
     with progress_bar("attacking", "cases", quiet=quiet or as_json) as progress:
         result = check(request, on_progress=progress)

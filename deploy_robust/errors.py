@@ -66,3 +66,7 @@ class EngineDefect(DeployRobustError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type[EngineDefect], tuple[str, str]]:
+        """Pickles with its kind: defects cross from a worker process."""
+        return type(self), (self.kind, str(self))

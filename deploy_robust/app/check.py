@@ -8,25 +8,25 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust import __version__
-from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
+from deploy_robust.app.execution import CONVERSION, Execution
+from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.policy import DEFAULT, load_policy
-from deploy_robust.gate.quantities import ENGINE, SOURCE, quantity
+from deploy_robust.gate.quantities import ENGINE, quantity
 from deploy_robust.gate.records import CLEAN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from deploy_robust.app.execution import Facts
     from deploy_robust.data.pairs import PairSource
-    from deploy_robust.gate.executor import LocalExecutor
     from deploy_robust.gate.judge import Terms
     from deploy_robust.gate.planners import Planner
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Measurement, Requirement, Verdict
 
-CONVERSION = "conversion"
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-image")
 
 
@@ -43,6 +43,7 @@ class CheckRequest:
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
         pairs_per_batch: Pairs executed and committed together; None: 1 on a CPU, 8 on a GPU.
+        timeout: Seconds that one call of a network may take before it counts as hanging.
     """
 
     engine: EngineRequest
@@ -53,6 +54,7 @@ class CheckRequest:
     seed: int = 0
     threads: int | None = None
     pairs_per_batch: int | None = None
+    timeout: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class CheckResult:
 def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], None] | None = None) -> CheckResult:
     """Checks an engine.
 
+    Networks run in a process of their own, so that an engine that hangs or crashes is a finding and not the end.
+
     Args:
         request: What to check, on what, by which policy.
         on_progress: Called with the number of cases done and the number planned.
@@ -80,23 +84,20 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     Raises:
         DeployRobustError: Something that the user named cannot be used; the message says what to do.
     """
-    import torch
-
+    from deploy_robust.gate.isolation import IsolatedExecutor
     from deploy_robust.gate.judge import judge
     from deploy_robust.gate.runner import run
     from deploy_robust.gate.store import SqliteStore
     from deploy_robust.report.formats import write_reports
 
-    if request.threads is not None:
-        torch.set_num_threads(request.threads)
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
-    engine = open_engine(request.engine)
-    source = open_source(request.source, request.engine.path)
+    execution = Execution(request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads)
+    executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
     try:
-        terms, requirements = _terms(policy, pairs, engine, source)
-        plan = _plan(request, policy, pairs, engine, source, terms)
-        executor = _executor(policy, pairs, engine, source, request.seed)
+        facts = executor.start()
+        terms, requirements = _terms(policy, pairs, facts)
+        plan = _plan(request, policy, pairs, facts, terms)
         planner = _planner(policy, pairs, requirements, plan["batch"]["pairs"])
         done = 0
 
@@ -111,66 +112,44 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
             verdict = judge(requirements, store.measurements(), terms)
             reports = write_reports(request.out, store, verdict)
     finally:
-        engine.restorer.close()
-        source.restorer.close()
+        executor.close()
     return CheckResult(verdict, request.out, reports)
 
 
-def _terms(policy: Policy, pairs: PairSource, engine: Opened, source: Opened) -> tuple[Terms, tuple[Requirement, ...]]:
+def _terms(policy: Policy, pairs: PairSource, facts: Facts) -> tuple[Terms, tuple[Requirement, ...]]:
     """What the verdict rests on, and the requirements that can be judged at all."""
     from deploy_robust.gate.judge import Terms
 
     caps = []
-    references = {CONVERSION} if source.twin else set()
-    precision = engine.restorer.capabilities.precision
-    requirements = policy.for_engine(precision, references)
-    if not references:
+    requirements = policy.for_engine(facts.precision, {CONVERSION} if facts.twin else set())
+    if not facts.twin:
         caps.append("the engine's parity could not be measured: no source of its own was given (--source)")
         requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
     if not pairs.paired and (needy := [r.name for r in requirements if quantity(r.quantity).needs_truth]):
         raise PolicyError(
-            f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the images "
-            "have none: use --policy unpaired, or one of your own that bounds drift"
+            f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the "
+            "images have none: use --policy unpaired, or one of your own that bounds drift"
         )
     return Terms(tuple(policy.attacks), policy.minimum_scenes, tuple(caps)), requirements
 
 
-def _plan(
-    request: CheckRequest, policy: Policy, pairs: PairSource, engine: Opened, source: Opened, terms: Terms
-) -> dict[str, Any]:
+def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts, terms: Terms) -> dict[str, Any]:
     """Everything that the measurements depend on, as plain data; a run folder is resumed for an equal plan only."""
-    import torch
-
-    on_gpu = any(not opened.restorer.capabilities.device.startswith("cpu") for opened in (engine, source))
     return {
         "command": "check",
-        "engine": dict(engine.facts),
-        "source": dict(source.facts),
+        "engine": dict(facts.engine),
+        "source": dict(facts.source),
         "pairs": {"name": pairs.name, "count": len(pairs), "paired": pairs.paired, "identity": dict(pairs.identity)},
         "policy": policy.to_dict(),
-        "precision": engine.restorer.capabilities.precision,
-        "references": [CONVERSION] if source.twin else [],
+        "precision": facts.precision,
+        "references": [CONVERSION] if facts.twin else [],
         "seed": request.seed,
-        "threads": torch.get_num_threads(),
-        "batch": {"pairs": request.pairs_per_batch or (8 if on_gpu else 1)},
+        "threads": facts.threads,
+        "batch": {"pairs": request.pairs_per_batch or (8 if facts.on_gpu else 1)},
         "terms": {"attacks": list(terms.attacks), "minimum_scenes": terms.minimum_scenes, "caps": list(terms.caps)},
-        "notes": _notes(engine, source),
+        "notes": list(facts.notes),
         "versions": _versions(),
     }
-
-
-def _notes(engine: Opened, source: Opened) -> list[str]:
-    """What was done to images or assumed on the way, one line each, for the report."""
-    notes = []
-    for role, opened in ((ENGINE, engine), (SOURCE, source)):
-        size = opened.restorer.io.size
-        if size.multiple > 1 or size.fixed is not None:
-            notes.append(f"{role}: sizes outside its rule ({size}) are padded by reflection and cropped back")
-    if not source.twin:
-        notes.append(f"attacks were crafted on the shipped surrogate {source.facts['name']}, not on the engine's source")
-    if engine.restorer.io.dtype == "uint8":
-        notes.append("engine: takes 8-bit integers, so there is no float delivery")
-    return notes
 
 
 def _versions() -> dict[str, str]:
@@ -183,27 +162,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _executor(policy: Policy, pairs: PairSource, engine: Opened, source: Opened, seed: int) -> LocalExecutor:
-    from deploy_robust.attacks.attack import Access
-    from deploy_robust.attacks.registry import make_attack
-    from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
-    from deploy_robust.metrics.registry import METRICS
-
-    against = {Access.NOTHING: None, Access.GRADIENTS: SOURCE, Access.QUERIES: ENGINE}
-    attacks = {name: make_attack(name, **settings) for name, settings in policy.attacks.items()}
-    return LocalExecutor(
-        pairs=pairs,
-        subjects={ENGINE: engine.restorer, SOURCE: source.restorer},
-        attacks={name: PlannedAttack(attack, against[attack.access]) for name, attack in attacks.items()},
-        metrics={name: METRICS[name] for name in METRICS},
-        seed=seed,
-        references={CONVERSION: (ENGINE, SOURCE)} if source.twin else {},
-    )
-
-
-def _planner(
-    policy: Policy, pairs: PairSource, requirements: Sequence[Requirement], pairs_per_batch: int
-) -> Planner:
+def _planner(policy: Policy, pairs: PairSource, requirements: Sequence[Requirement], pairs_per_batch: int) -> Planner:
     """Clean parity first; a broken engine is not attacked for hours. Then every pair under every attack and level."""
     from deploy_robust.gate.planners import Chain, Grid, StopWhen
 

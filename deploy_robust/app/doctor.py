@@ -107,7 +107,7 @@ def _advice(packages: tuple[Package, ...], engines: tuple[Health, ...]) -> Itera
             "uninstall both, then install the one you need"
         )
     if not {"onnxruntime", "onnxruntime-gpu"} & installed:
-        yield "no ONNX Runtime is installed: pip install onnxruntime-gpu, or onnxruntime on a machine without an NVIDIA GPU"
+        yield "no ONNX Runtime is installed: pip install onnxruntime-gpu, or onnxruntime where there is no NVIDIA GPU"
     for health in engines:
         if not health.works and health.remedy:
             yield f"{health.name}: {health.remedy}"

@@ -44,7 +44,8 @@ class SourceRequest:
     """The differentiable network that attacks are crafted on.
 
     Attributes:
-        what: Shipped weights by name, a weights file, or ``package.module:factory``; None follows the engine's manifest.
+        what: Shipped weights by name, a weights file, or ``package.module:factory``; None follows the engine's
+            manifest.
         checkpoint: Weights for the module that the factory returns; a ``.safetensors`` or a plain state dict.
         model: Zoo name of the network, for an official ``.pth`` file.
         preset: Its preset, likewise.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +13,7 @@ import torch
 from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
 from deploy_robust.gate.parity import compare
-from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement
+from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Flight, Measurement, digest_of_image
 from deploy_robust.metrics.psnr import psnr
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class LocalExecutor:
         seed: int,
         deliveries: tuple[Delivery, ...] = ("8bit", "float"),
         references: Mapping[str, tuple[str, str]] | None = None,
-        keep_outputs_of: str = "engine",
+        judged: str = "engine",
+        notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
         """Joins what is measured with what measures.
 
@@ -97,7 +98,9 @@ class LocalExecutor:
             seed: The run's seed; all draws are keyed by it.
             deliveries: How attacked images reach the networks.
             references: Parity figure to (role, role of its reference): compared on clean images.
-            keep_outputs_of: Role whose 8-bit outputs are kept for the report.
+            judged: Role whose 8-bit outputs are kept for the report.
+            notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
+                was in flight when this process ended.
         """
         self._source = pairs
         self._index = {id_: index for index, id_ in enumerate(pairs.ids())}
@@ -107,7 +110,8 @@ class LocalExecutor:
         self._seed = seed
         self._deliveries = deliveries
         self._references = references or {}
-        self._keep = keep_outputs_of
+        self._judged = judged
+        self._notify = notify
         self._recent: OrderedDict[str, _Prepared] = OrderedDict()
 
     def execute(self, batch: Batch) -> BatchResult:
@@ -141,12 +145,12 @@ class LocalExecutor:
                 if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
                     (apart,) = compare(other.to(output.device), output)
                     values |= {f"{figure}_db": apart.psnr_db, f"{figure}_max_abs": apart.max_abs}
-            kept = _keep(output, images) if role == self._keep else ""
+            kept = _keep(output, images) if role == self._judged else ""
             yield replace(blank, role=role, values=values, output_image=kept)
 
     def _clean_output(self, prepared: _Prepared, role: str) -> Tensor | Defect:
         if role not in prepared.clean:
-            (prepared.clean[role],) = self._outputs(role, prepared.rainy)
+            (prepared.clean[role],) = self._outputs(role, prepared.rainy, [Case(prepared.pair.id)], "8bit")
         return prepared.clean[role]
 
     # -- attacked images
@@ -180,7 +184,7 @@ class LocalExecutor:
             for role, restorer in self._subjects.items():
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
-                for i, output in enumerate(self._outputs(role, delivered)):
+                for i, output in enumerate(self._outputs(role, delivered, cases, delivery)):
                     m = replace(
                         blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else ""
                     )
@@ -193,7 +197,7 @@ class LocalExecutor:
                         values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
                     if role == against and delivery == "8bit":
                         values |= {name: float(value[i]) for name, value in facts.items()}
-                    kept = _keep(output, images) if role == self._keep and delivery == "8bit" else ""
+                    kept = _keep(output, images) if role == self._judged and delivery == "8bit" else ""
                     found[cases[i]].append(replace(m, values=values, output_image=kept))
         return found
 
@@ -207,7 +211,7 @@ class LocalExecutor:
             eps=torch.tensor([case.level / 255 for case in cases], device=device).view(-1, 1, 1, 1),
             seed=self._seed,
             keys=tuple((case.pair, case.attack, case.level) for case in cases),
-            restore=restorer,
+            restore=None if restorer is None else self._watched(str(planned.against), cases, rows),
             clean_output=None
             if planned.against is None
             else torch.cat([_tensor(self._clean_output(row, planned.against)) for row in rows]),
@@ -220,17 +224,41 @@ class LocalExecutor:
 
     # -- networks and metrics
 
-    def _outputs(self, role: str, x: Tensor) -> list[Tensor | Defect]:
-        """One output (1, 3, H, W) or defect for each row of `x`."""
-        restorer = self._subjects[role]
+    def _outputs(self, role: str, x: Tensor, cases: list[Case], delivery: Delivery) -> list[Tensor | Defect]:
+        """One output (1, 3, H, W) or defect for each row of `x`, which belongs to the case of the same place."""
         try:
-            with torch.no_grad():
-                y = restorer(x)
+            with torch.no_grad(), self._flying(role, x, cases, delivery):
+                y = self._subjects[role](x)
         except EngineDefect as defect:
-            if x.shape[0] == 1:
+            if len(cases) == 1:
                 return [Defect(defect.kind, str(defect))]
-            return [answer for i in range(x.shape[0]) for answer in self._outputs(role, x[i : i + 1])]
+            alone = [self._outputs(role, x[i : i + 1], [case], delivery) for i, case in enumerate(cases)]
+            return [answer for answers in alone for answer in answers]
         return [_finite(y[i : i + 1]) for i in range(y.shape[0])]
+
+    def _watched(self, role: str, cases: list[Case], rows: list[_Prepared]) -> Callable[[Tensor], Tensor]:
+        """The network of that role for an attack to call; its calls are told under the images that are attacked."""
+        restorer, rainy = self._subjects[role], torch.cat([row.rainy for row in rows])
+
+        def call(x: Tensor) -> Tensor:
+            with self._flying(role, rainy, cases, "float"):
+                return restorer(x)
+
+        return call
+
+    @contextmanager
+    def _flying(self, role: str, x: Tensor, cases: list[Case], delivery: Delivery) -> Iterator[None]:
+        """Tells of a call before it begins and after it has ended."""
+        if self._notify is None:
+            yield
+            return
+        images = tuple(_to_image(row) for row in _codes(x)) if role == self._judged else ()
+        scenes = tuple(self._prepared(case.pair).pair.scene for case in cases)
+        self._notify(Flight(role, tuple(cases), scenes, delivery, images))
+        try:
+            yield
+        finally:
+            self._notify(None)
 
     def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:
         return {name: float(metric(output, truth.to(output.device))[0]) for name, metric in self._metrics.items()}
@@ -283,11 +311,16 @@ def _codes(x: Tensor) -> Tensor:
 
 def _keep(x: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
     """Notes (1, 3, H, W) floats as an 8-bit image and returns its SHA-256."""
-    return _keep_codes(_codes(x.detach()[0]).cpu(), images)
+    return _keep_codes(_codes(x.detach()[0]), images)
 
 
 def _keep_codes(codes: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
-    image = np.ascontiguousarray(codes.permute(1, 2, 0).numpy())
-    sha256 = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+    image = _to_image(codes)
+    sha256 = digest_of_image(image)
     images[sha256] = image
     return sha256
+
+
+def _to_image(codes: Tensor) -> NDArray[np.uint8]:
+    """(3, H, W) uint8 to (H, W, 3)."""
+    return np.ascontiguousarray(codes.permute(1, 2, 0).cpu().numpy())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
 CLEAN = "clean"
@@ -57,6 +58,11 @@ def digest_of(batch: Batch) -> str:
     """A short hash of a batch: what tells a resumed run that it follows the same plan."""
     text = json.dumps([[case.pair, case.attack, case.level] for case in batch])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of_image(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image (H, W, 3) uint8: its shape and its values."""
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,26 @@ class BatchResult:
     """
 
     measurements: tuple[Measurement, ...]
-    images: Mapping[str, NDArray] = field(default_factory=dict)  # type: ignore[type-arg]
+    images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A call of a network that has begun: what to record if it never ends.
+
+    Attributes:
+        role: Which network.
+        cases: What the rows of the call belong to.
+        scenes: Scene of each.
+        delivery: How the images reach the network.
+        images: The images, (H, W, 3) uint8, one for each case; empty for networks that are not judged.
+    """
+
+    role: str
+    cases: tuple[Case, ...]
+    scenes: tuple[str, ...]
+    delivery: Delivery
+    images: tuple[NDArray[np.uint8], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

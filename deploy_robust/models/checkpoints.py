@@ -189,9 +189,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         return _read_pickle(path)
     _require_file(path)
     try:
-        return load_safetensors(path)
+        state: dict[str, Tensor] = load_safetensors(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
+    return state
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,0 +1,205 @@
+"""Isolation: batches run in a process of their own, under a supervisor that outlives it.
+
+An engine may hang or take its process down. Then the images in flight are recorded with what they did, and the run goes
+on with a new process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from deploy_robust.errors import EnvironmentProblem, RunError
+from deploy_robust.gate.records import BatchResult, Defect, Measurement, digest_of_image
+from deploy_robust.gate.worker import ERROR, IN_FLIGHT, LANDED, READY, RESULT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deploy_robust.gate.records import Batch, Flight
+
+F = TypeVar("F")
+
+_PATIENCE = 0.2
+"""Seconds between two looks at a silent process."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A process and the line to it."""
+
+    process: subprocess.Popen[bytes]
+    line: Connection
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.line.close()
+
+
+class IsolatedExecutor(Generic[F]):
+    """Executes batches in a child process; see the module's text.
+
+    Attributes:
+        facts: What the builder found out about the networks, after `start`.
+    """
+
+    def __init__(
+        self,
+        builder: Callable[[Callable[[Flight | None], None]], tuple[Any, F]],
+        *,
+        judged: str,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Plans a process; `start` makes it.
+
+        Args:
+            builder: Picklable; makes the executor and its facts in the child. It is given a function that must be told
+                of every engine call: the flight before, None after.
+            judged: Role whose crashes and hangs are the engine's own.
+            timeout: Seconds that one call of a network may take.
+            clock: Monotonic seconds.
+        """
+        self._builder = builder
+        self._judged = judged
+        self._timeout = timeout
+        self._clock = clock
+        self._worker: _Worker | None = None
+        self._flight: Flight | None = None
+        self.facts: F
+
+    def start(self) -> F:
+        """Starts the process and loads the networks there.
+
+        Raises:
+            DeployRobustError: What went wrong there.
+        """
+        self._worker = worker = _spawn()
+        try:
+            worker.line.send(self._builder)
+            kind, answer, _ = self._wait(worker)
+        except (EOFError, OSError) as error:
+            worker.process.wait()
+            how = _how(worker.process)
+            self.close()
+            raise EnvironmentProblem(
+                f"loading the networks ended their process ({how}): "
+                "try the engine alone with the tool that made it, and look for its message above"
+            ) from error
+        if kind != READY:
+            raise RunError("loading the networks did not end: give it more time with --timeout")
+        self.facts = answer
+        return self.facts
+
+    def execute(self, batch: Batch) -> BatchResult:
+        """Measures a batch; a crash or hang of the judged engine is a measurement too.
+
+        Raises:
+            RunError: The process died outside the judged engine, or was killed from outside.
+        """
+        if self._worker is None:
+            self.start()
+        worker = self._worker
+        if worker is None:
+            raise RunError("the process for batches did not start")
+        try:
+            worker.line.send(batch)
+            kind, answer, flight = self._wait(worker)
+        except (EOFError, OSError):
+            return self._died(worker)
+        if kind == RESULT:
+            result: BatchResult = answer
+            return result
+        self.close()
+        if flight is None or flight.role != self._judged:
+            what = "an attack" if flight is None else f"the {flight.role}"
+            raise RunError(f"{what} took more than {self._timeout:g} seconds for one call: give it more with --timeout")
+        return _defective(flight, Defect("timeout", f"no answer within {self._timeout:g} seconds"))
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def _wait(self, worker: _Worker) -> tuple[str, Any, Flight | None]:
+        """Listens until the answer, an error, or the time-out of a call in flight (its kind is then empty)."""
+        self._flight = None
+        started = self._clock()
+        while True:
+            if not worker.line.poll(_PATIENCE):
+                if self._flight is not None and self._clock() - started > self._timeout:
+                    return "", None, self._flight
+                if worker.process.poll() is not None and not worker.line.poll(0):
+                    raise EOFError
+                continue
+            kind, content = worker.line.recv()
+            if kind == IN_FLIGHT:
+                self._flight, started = content, self._clock()
+            elif kind == LANDED:
+                self._flight = None
+            elif kind == ERROR:
+                raise content
+            else:
+                return kind, content, None
+
+    def _died(self, worker: _Worker) -> BatchResult:
+        flight = self._flight
+        worker.process.wait()
+        how = _how(worker.process)
+        self.close()
+        if worker.process.returncode == -signal.SIGKILL:
+            raise RunError(
+                "the process for batches was killed from outside, mostly for want of memory: use smaller images, "
+                "--batch 1 or more memory, and repeat the command to go on"
+            )
+        if flight is None or flight.role != self._judged:
+            where = "between two engine calls" if flight is None else f"inside the {flight.role}"
+            raise RunError(f"the process for batches died {where} ({how}): this is not the engine's doing; see above")
+        return _defective(flight, Defect("crash", f"the engine ended its process ({how})"))
+
+
+def _defective(flight: Flight, defect: Defect) -> BatchResult:
+    """The images in flight, recorded with what they did; one of them did it."""
+    digests = [digest_of_image(image) for image in flight.images]
+    measurements = tuple(
+        Measurement(case, scene, flight.role, flight.delivery, defect=defect, input_image=sha256)
+        for case, scene, sha256 in zip(flight.cases, flight.scenes, digests, strict=True)
+    )
+    return BatchResult(measurements, dict(zip(digests, flight.images, strict=True)))
+
+
+def _spawn() -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy_robust.gate.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+    return _Worker(process, Connection(ours.detach()))
+
+
+def _has_descriptor(stream: Any) -> bool:
+    try:
+        stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    code = process.poll()
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return signal.Signals(-code).name

@@ -1,0 +1,128 @@
+"""A process of its own: what crashes, hangs or is killed there, and what the supervisor makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, RunError
+from deploy_robust.gate.isolation import IsolatedExecutor
+from deploy_robust.gate.records import Batch, BatchResult, Case, Flight, Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = os.getpid()
+
+
+@dataclass
+class Scripted:
+    """An executor that does to its process what the case's id says."""
+
+    notify: Callable[[Flight | None], None]
+
+    def execute(self, batch: Batch) -> BatchResult:
+        (case,) = batch
+        what, _, role = case.pair.partition(" in ")
+        image = np.full((32, 32, 3), 7, np.uint8)
+        if role:
+            self.notify(Flight(role, (case,), ("scene",), "8bit", (image,) if role == "engine" else ()))
+        if what == "abort":
+            os.abort()
+        if what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "hang":
+            signal.pause()
+        if what == "refuse":
+            raise ArtefactError("not this file")
+        self.notify(None)
+        return BatchResult((Measurement(case, "scene", "engine", "8bit", {"pid": float(os.getpid())}),))
+
+
+@dataclass
+class Builder:
+    """Makes a `Scripted`; fails as told."""
+
+    trouble: str = ""
+
+    def __call__(self, notify: Callable[[Flight | None], None]) -> tuple[Scripted, str]:
+        if self.trouble == "abort":
+            os.abort()
+        if self.trouble == "refuse":
+            raise EngineDefect("shape", "wrong shape")
+        return Scripted(notify), "facts"
+
+
+@pytest.fixture
+def isolated() -> Iterator[IsolatedExecutor[Any]]:
+    executor: IsolatedExecutor[Any] = IsolatedExecutor(Builder(), judged="engine", timeout=0.5)
+    yield executor
+    executor.close()
+
+
+def batch(text: str) -> Batch:
+    return (Case(text),)
+
+
+def pid(result: BatchResult) -> float:
+    return result.measurements[0].values["pid"]
+
+
+def test_batches_run_in_one_other_process(isolated: IsolatedExecutor[str]) -> None:
+    assert isolated.start() == "facts"
+    first, second = (pid(isolated.execute(batch(name))) for name in "ab")
+    assert first == second != HERE
+
+
+@pytest.mark.parametrize(("what", "kind"), [("abort", "crash"), ("hang", "timeout")])
+def test_what_the_engine_does_is_recorded_with_its_image_and_the_run_goes_on(
+    isolated: IsolatedExecutor[str], what: str, kind: str
+) -> None:
+    before = pid(isolated.execute(batch("a")))
+    (m,) = (result := isolated.execute(batch(f"{what} in engine"))).measurements
+    assert m.defect is not None
+    assert (m.defect.kind, m.role, m.case.pair) == (kind, "engine", f"{what} in engine")
+    assert result.images[m.input_image].shape == (32, 32, 3)
+    assert pid(isolated.execute(batch("b"))) != before
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ("abort in source", "died inside the source"),
+        ("abort", "died between two engine calls"),
+        ("hang in source", "the source took more than 0.5 seconds"),
+        ("kill in engine", "killed from outside"),
+    ],
+)
+def test_what_is_not_the_engines_doing_is_our_trouble(
+    isolated: IsolatedExecutor[str], what: str, complaint: str
+) -> None:
+    with pytest.raises(RunError, match=complaint):
+        isolated.execute(batch(what))
+
+
+def test_errors_come_back_as_they_are(isolated: IsolatedExecutor[str]) -> None:
+    with pytest.raises(ArtefactError, match="not this file"):
+        isolated.execute(batch("refuse"))
+    assert pid(isolated.execute(batch("a"))) != HERE
+
+
+def test_a_load_that_ends_the_process_is_told() -> None:
+    executor: IsolatedExecutor[str] = IsolatedExecutor(Builder("abort"), judged="engine", timeout=5)
+    with pytest.raises(EnvironmentProblem, match="SIGABRT"):
+        executor.start()
+    executor.close()
+
+
+def test_a_load_that_is_refused_is_told_with_its_kind() -> None:
+    executor: IsolatedExecutor[str] = IsolatedExecutor(Builder("refuse"), judged="engine", timeout=5)
+    with pytest.raises(EngineDefect, match="wrong shape") as caught:
+        executor.start()
+    assert caught.value.kind == "shape"
+    executor.close()

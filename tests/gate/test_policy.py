@@ -1,0 +1,94 @@
+"""Policies: the shipped one says what the design fixed, and a wrong one is told where and what is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy_robust.errors import PolicyError
+from deploy_robust.gate.policy import load_policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LINE = '[[requirement]]\nname = "gain"\nquantity = "clean-gain"\nat_least = 3\n'
+HEAD = "schema = 1\n[threat]\nlevels = [1, 2]\n"
+
+
+def test_the_default_policy_is_the_one_that_was_fixed() -> None:
+    policy = load_policy("default")
+    assert policy.levels == (1, 2, 4, 8)
+    assert policy.minimum_scenes == 24
+    assert list(policy.attacks) == ["pgd-lmse", "uniform", "corners"]
+    assert policy.parity_pairs == 8
+    assert policy.parity == {
+        "fp32": {"fidelity": 90, "conversion": 90, "conversion_max_abs": 1e-4},
+        "fp16": {"fidelity": 50, "conversion": 50},
+        "bf16": {"fidelity": 50, "conversion": 50},
+        "int8": {"fidelity": 25, "conversion": 30},
+    }
+    lines = {r.name: (r.quantity, r.statistic, r.levels, r.at_least, r.at_most, r.gates) for r in policy.requirements}
+    assert lines == {
+        "engine-defect": ("defects", "max", (), None, 0, True),
+        "clean-gain": ("clean-gain", "mean", (), 3, None, True),
+        "do-no-harm": ("attacked-gain", "mean", (1, 2, 4), 0, None, True),
+        "collapse": ("drop", "max", (2,), None, 10, True),
+        "transfer-gap": ("transfer-gap", "mean", (1, 2, 4, 8), -1.5, 1.5, True),
+        "attack-strength": ("attack-lead", "mean", (1, 2, 4), 0, None, False),
+    }
+
+
+def test_parity_is_asked_of_the_references_that_exist() -> None:
+    policy = load_policy("default")
+    lines = policy.for_engine("fp32", {"conversion"})
+    assert [(r.quantity, r.at_least, r.at_most) for r in lines if r.name == "parity"] == [
+        ("conversion", 90, None),
+        ("conversion-max-abs", None, 1e-4),
+    ]
+    assert not [r for r in policy.for_engine("int8", ()) if r.name == "parity"]
+
+
+def test_an_engine_of_unknown_precision_needs_bounds() -> None:
+    with pytest.raises(PolicyError, match=r"no parity bounds for a fp8 engine.*parity\.fp8"):
+        load_policy("default").for_engine("fp8", {"conversion"})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("schema = [\n", "is not TOML"),
+        ("schema = 2\n" + LINE, "line 1: schema must be 1"),
+        (HEAD + "minimum_scene = 3\n", "line 4: unknown key 'minimum_scene'"),
+        (HEAD, "needs at least one"),
+        (HEAD + LINE.replace("quantity", "quantiti"), "line 6: unknown key 'quantiti': did you mean 'quantity'"),
+        (
+            HEAD + LINE.replace("clean-gain", "clean-gian"),
+            "line 6: unknown quantity 'clean-gian': did you mean 'clean-gain'",
+        ),
+        (HEAD + LINE.replace("at_least = 3", 'at_least = "3"'), "line 7: at_least must be a number"),
+        (HEAD + LINE.replace("at_least = 3\n", ""), "needs at_least or at_most"),
+        (HEAD + LINE + "levels = [1]\n", "takes no levels"),
+        (HEAD + LINE.replace("clean-gain", "drop"), "needs levels"),
+        (HEAD + LINE.replace("clean-gain", "drop") + "levels = [4]\n", "epsilon 4: not in threat.levels"),
+        (HEAD.replace("2]", "2.5]") + LINE, "line 3: epsilon 2.5/255 is fractional"),
+        (HEAD.replace("2]", "300]") + LINE, "line 3: levels must be"),
+        (HEAD + LINE + "confidence = 1.5\n", "confidence must lie between 0 and 1"),
+        (HEAD + LINE + "gates = 1\n", "gates must be a boolean"),
+        (HEAD + "camera_bits = 10\n" + LINE, "line 4: camera_bits must be 8"),
+        (HEAD + "[parity]\nint7 = { conversion = 30 }\n" + LINE, "line 5: unknown key 'int7': did you mean 'int8'"),
+        (HEAD + "[attacks]\nuniform = 3\n" + LINE, "attacks.uniform must be a table"),
+    ],
+)
+def test_a_wrong_policy_is_told_where_and_what_is_right(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(PolicyError) as caught:
+        load_policy(path)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_policy_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="'default' names the one shipped"):
+        load_policy(tmp_path / "none.toml")

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -73,6 +76,18 @@ class Fingerprints:
 
     def image(self) -> Tensor:
         """The input, (1, 3, 64, 96) float32 in [0, 1]."""
+        return torch.from_numpy((self.levels() / 255.0).astype(np.float32))[None]
+
+    def native_image(self, entry: str, dtype: torch.dtype) -> Tensor:
+        """The input in the range of an entry's network, (1, 3, 64, 96): float32 values in `dtype`."""
+        low, high = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}[
+            self.entries[entry]["native_range"]
+        ]
+        native = self.levels() / 255.0 * (high - low) + low
+        return torch.from_numpy(native.astype(np.float32))[None].to(dtype)
+
+    def levels(self) -> NDArray[np.int64]:
+        """The input as whole numbers from 0 to 255, (3, 64, 96)."""
         c, y, x = np.meshgrid(np.arange(3), np.arange(64), np.arange(96), indexing="ij")
         noise = mix(((x + 96 * y + 6144 * c + 1).astype(np.uint64) * np.uint64(GOLDEN)) & np.uint64(0xFFFFFFFF))
         levels = np.abs((3 * x + 5 * y + 40 * c) % 256 - 128) + (noise >> np.uint64(26)).astype(np.int64)
@@ -84,7 +99,7 @@ class Fingerprints:
             facts["level_max"],
         )
         assert all(levels[tuple(at)] == level for at, level in facts["level_at"])
-        return torch.from_numpy((levels / 255.0).astype(np.float32))[None]
+        return levels
 
     def official_weights(self, entry: str) -> dict[str, Tensor]:
         """The authors' state dict filled by the formula; its hash is checked against the recorded one."""
@@ -119,6 +134,28 @@ class Fingerprints:
             abs(float(values.max()) - record["max"]),
         ]
         return max(distances) / largest
+
+    def worst_deviation(self, entry: str, found: dict[str, Tensor]) -> float:
+        """The largest `deviation` over all recorded outputs of an entry, each of which must be in `found`."""
+        assert set(found) == {output["name"] for output in self.entries[entry]["outputs"]}
+        return max(self.deviation(entry, name, image) for name, image in found.items())
+
+
+@pytest.fixture
+def real_pair(data_root: Path) -> Callable[[str], tuple[Tensor, Tensor]]:
+    """Reads one Rain100H pair by name: rainy and clean, (1, 3, H, W) float32 in [0, 1]."""
+
+    def read(name: str) -> tuple[Tensor, Tensor]:
+        rainy, clean = (
+            torch.from_numpy(np.asarray(Image.open(data_root / "rain100h" / kind / f"{name}.png")).copy())
+            .permute(2, 0, 1)[None]
+            .float()
+            .div(255)
+            for kind in ("rain", "norain")
+        )
+        return rainy, clean
+
+    return read
 
 
 @pytest.fixture(scope="session")

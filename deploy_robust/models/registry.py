@@ -185,6 +185,7 @@ MODELS.add(
         factory="deploy_robust.models.mprnet:MPRNet",
         presets={
             "official": {"width": 40, "unet_step": 20, "full_step": 16, "level_blocks": 2, "group_blocks": 8},
+            "benchmark": {"width": 40, "unet_step": 20, "full_step": 16, "level_blocks": 2, "group_blocks": 8},
             "small": {"width": 16, "unet_step": 8, "full_step": 8, "level_blocks": 1, "group_blocks": 2},
             "tiny": {"width": 4, "unet_step": 2, "full_step": 4, "level_blocks": 1, "group_blocks": 1},
         },
@@ -216,6 +217,8 @@ MODELS.add(
                 "group_blocks": 2,
             },
             "tiny": {
+                "networks": 2,
+                "dilations": (1, 2),
                 "branch_reduction": 2,
                 "width": 4,
                 "unet_step": 2,
@@ -224,7 +227,6 @@ MODELS.add(
                 "group_blocks": 1,
             },
         },
-        native_range=(0.0, 255.0),
         official_importer="deploy_robust.models.ensemble:from_official",
         official_presets=("benchmark", "rc"),
     )

@@ -62,7 +62,7 @@ def test_rows_of_a_batch_do_not_influence_each_other(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS.names())
 def test_every_preset_builds_and_states_what_it_is(name: str) -> None:
-    assert {"tiny", "small", "official"} <= set(MODELS.presets(name))
+    assert {"tiny", "small", "benchmark"} <= set(MODELS.presets(name))
     for preset in MODELS.presets(name):
         with torch.device("meta"):
             model = MODELS.create(name, preset)

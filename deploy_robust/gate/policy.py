@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 DEFAULT = "default"
+SHIPPED = (DEFAULT, "unpaired")
 
 _TOP = ("schema", "name", "minimum_scenes", "threat", "attacks", "parity", "requirement")
 _THREAT = ("levels", "camera_bits")
@@ -91,19 +92,19 @@ class Policy:
 
 
 def load_policy(source: str | Path) -> Policy:
-    """Reads a policy by its shipped name (``default``) or from a TOML file.
+    """Reads a policy by its shipped name (`SHIPPED`) or from a TOML file.
 
     Raises:
         PolicyError: The file is missing or malformed; the message names the line and the nearest right key.
     """
-    if str(source) == DEFAULT:
-        where, text = "the default policy", files("deploy_robust.gate").joinpath("policies/default.toml").read_text()
+    if str(source) in SHIPPED:
+        where, text = f"policy {source}", files("deploy_robust.gate").joinpath(f"policies/{source}.toml").read_text()
     else:
         where = str(source)
         try:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PolicyError(f"cannot read the policy {source}: {error}; 'default' names the one shipped") from error
+            raise PolicyError(f"cannot read the policy {source}: {error}; shipped are {', '.join(SHIPPED)}") from error
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

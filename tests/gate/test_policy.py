@@ -8,6 +8,7 @@ import pytest
 
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.policy import load_policy
+from deploy_robust.gate.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,5 +91,9 @@ def test_a_wrong_policy_is_told_where_and_what_is_right(tmp_path: Path, text: st
 
 
 def test_a_missing_policy_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="'default' names the one shipped"):
+    with pytest.raises(PolicyError, match="shipped are default, unpaired"):
         load_policy(tmp_path / "none.toml")
+
+
+def test_the_unpaired_policy_needs_no_ground_truth() -> None:
+    assert not [r.name for r in load_policy("unpaired").requirements if QUANTITIES[r.quantity].needs_truth]

@@ -1,0 +1,1 @@
+"""Reports: what a run came to, for people and for machines."""

@@ -1,0 +1,296 @@
+"""Why a requirement failed or stayed open: the same requirement, asked of every network on the way to the engine.
+
+The judge sees one network, the one with the role ``engine``. So the source alone is judged by handing the judge the
+source's measurements under that role; and what precision or runtime adds is the difference of two such readings on the
+same pairs under the same attacked images, with an interval over independent scenes.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from deploy_robust.gate.judge import Terms, judge
+from deploy_robust.gate.quantities import ENGINE, SOURCE, quantity
+from deploy_robust.gate.records import INPUT, Status
+from deploy_robust.gate.table import Table
+from deploy_robust.report.records import Explanation
+from deploy_robust.report.wording import digits_of, epsilon, interval, number, with_unit
+from deploy_robust.statistics.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deploy_robust.gate.records import Measurement, Outcome
+    from deploy_robust.statistics.intervals import Interval
+
+LITERAL = "literal"
+"""Role of the engine's own graph, read operator by operator: what precision does without the runtime."""
+
+_MOST_SCENES = 10_000
+"""Above so many scenes more measuring is no advice."""
+
+_PARITY = ("fidelity", "conversion", "conversion-max-abs")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one step on the way from source to engine does to a quantity, on the same pairs.
+
+    Attributes:
+        cause: ``precision`` or ``runtime``.
+        name: The step in words.
+        change: Later network minus earlier one, mean over scenes.
+        worse: Whether the whole interval lies on the bad side.
+    """
+
+    cause: str
+    name: str
+    change: Interval
+    worse: bool
+
+
+class Explainer:
+    """Explains the outcomes of one run."""
+
+    def __init__(self, plan: Mapping[str, Any], measurements: Sequence[Measurement]) -> None:
+        """Sorts the measurements by network.
+
+        Args:
+            plan: The run's plan; missing keys are taken as unknown.
+            measurements: All of them.
+        """
+        self._plan = plan
+        present = {m.role for m in measurements if m.case.level}
+        self._chain = [role for role in (SOURCE, LITERAL, ENGINE) if role in present]
+        self._seen_as_engine = {
+            role: [
+                replace(m, role=ENGINE if m.role == role else INPUT) for m in measurements if m.role in (role, INPUT)
+            ]
+            for role in self._chain
+        }
+        self._tables = {role: Table(seen) for role, seen in self._seen_as_engine.items()}
+        everything = Table(measurements)
+        self._terms = Terms(tuple(plan.get("terms", {}).get("attacks") or everything.attacks()))
+        self._defects = [m for m in everything.defects if m.role == ENGINE]
+
+    def explain(self, outcome: Outcome) -> Explanation | None:
+        """Where an outcome comes from; None for a PASS."""
+        if outcome.status is Status.PASS:
+            return None
+        what = outcome.requirement.quantity
+        if outcome.value is None:
+            return Explanation("evidence", "nothing was measured for it", ("Nothing was measured for it.",))
+        if what == "defects":
+            return self._defect()
+        if what == "attack-lead":
+            return self._weak_attack(outcome)
+        if outcome.status is Status.INCONCLUSIVE:
+            return self._open(outcome)
+        if what in _PARITY:
+            return self._parity(outcome)
+        if what == "transfer-gap":
+            return self._transfer(outcome)
+        return self._attribute(outcome)
+
+    # -- a failed figure of the engine
+
+    def _attribute(self, outcome: Outcome) -> Explanation:
+        source = self._plan.get("source") or {}
+        if SOURCE not in self._chain or ENGINE not in self._chain:
+            text = "No source was measured beside the engine, so that the failure cannot be attributed."
+            return Explanation("unknown", "without a source it cannot be attributed", (text,))
+        if source.get("kind") == "surrogate":
+            text = (
+                f"The attack was crafted on a surrogate, {source.get('name', 'unnamed')}, with other weights than the "
+                "engine's: comparing the two says nothing about precision or runtime."
+            )
+            short = "the source is a surrogate, so that it cannot be attributed"
+            return Explanation("surrogate", short, (text,), *self._check_with_source())
+        alone = self._source_alone(outcome)
+        steps = [self._step(outcome, a, b) for a, b in pairwise(self._chain)]
+        sentences = [self._describe_source(outcome, alone), *(_describe_step(outcome, step) for step in steps)]
+        worst = min((s for s in steps if s.worse), key=lambda s: -abs(s.change.mean), default=None)
+        shorts = []
+        if alone.status is Status.FAIL:
+            cause = SOURCE
+            shorts.append(f"the source alone fails it ({_figure(outcome, alone)})")
+        else:
+            cause = worst.cause if worst else "unknown"
+            held = "holds it" if alone.status is Status.PASS else "is undecided"
+            shorts.append(f"the source alone {held} ({_figure(outcome, alone)})")
+        if worst is not None:
+            shorts.append(f"{worst.name} adds {_change(outcome, worst.change)}")
+        command, purpose = self._next(cause)
+        return Explanation(cause, "; ".join(shorts), tuple(sentences), command, purpose)
+
+    def _source_alone(self, outcome: Outcome) -> Outcome:
+        """The same requirement at the same epsilon, judged on the source."""
+        line = replace(outcome.requirement, levels=() if outcome.level is None else (outcome.level,))
+        return judge([line], self._seen_as_engine[SOURCE], self._terms).outcomes[0]
+
+    def _step(self, outcome: Outcome, before: str, after: str) -> _Step:
+        line = outcome.requirement
+        change = mean_interval(self._paired(outcome, before, after) or [0.0], line.confidence)
+        rising_is_worse = line.at_least is None
+        worse = change.low > 0 if rising_is_worse else change.high < 0
+        cause, name = self._step_name(before, after)
+        return _Step(cause, name, change, worse)
+
+    def _paired(self, outcome: Outcome, before: str, after: str) -> list[float]:
+        """Differences of the quantity on pairs that both networks were measured on, averaged within scenes."""
+        points = quantity(outcome.requirement.quantity).points
+        level = outcome.level or 0.0
+        first, second = (points(self._tables[role], level, self._terms.attacks) for role in (before, after))
+        by_scene: dict[str, list[float]] = defaultdict(list)
+        for pair in first.keys() & second.keys():
+            by_scene[self._tables[ENGINE].scenes[pair]].append(second[pair].value - first[pair].value)
+        return [math.fsum(values) / len(values) for values in by_scene.values()]
+
+    def _step_name(self, before: str, after: str) -> tuple[str, str]:
+        precision = self._plan.get("precision", "unknown")
+        capabilities = (self._plan.get("engine") or {}).get("capabilities") or {}
+        runtime = capabilities.get("runtime", "the runtime")
+        if after == LITERAL:
+            return "precision", f"{precision} precision"
+        if before == LITERAL or precision == "fp32":
+            return "runtime", runtime
+        return "precision", f"{precision} in {runtime}"
+
+    def _describe_source(self, outcome: Outcome, alone: Outcome) -> str:
+        verb = {
+            Status.FAIL: "fails this too",
+            Status.PASS: "holds this",
+            Status.INCONCLUSIVE: "cannot be decided on this",
+        }[alone.status]
+        return f"The source alone {verb}: {_figure(outcome, alone)}."
+
+    def _next(self, cause: str) -> tuple[str, str]:
+        if cause == SOURCE:
+            return "deploy-robust train", "train the network itself to be robust: no export can repair its weights"
+        if cause == "precision":
+            return "deploy-robust export --precision fp32", "see whether a higher precision holds what this one lost"
+        return "deploy-robust doctor", "see which runtimes compute correctly on this machine"
+
+    # -- the other kinds
+
+    def _parity(self, outcome: Outcome) -> Explanation:
+        line = outcome.requirement
+        points = quantity(line.quantity).points(self._tables.get(ENGINE) or Table([]), 0.0, self._terms.attacks)
+        low = -math.inf if line.at_least is None else line.at_least
+        high = math.inf if line.at_most is None else line.at_most
+        outside = sum(not low <= point.value <= high for point in points.values())
+        other = "the literal reading of its own graph" if line.quantity == "fidelity" else "its source"
+        count = f"on {outside} of {outcome.pairs} clean images" if points else "on clean images"
+        sentence = (
+            f"The engine differs from {other} {count} by more than the bound: what it shows under attack is not what "
+            "the network would."
+        )
+        purpose = "export again; a sound export passes its own parity check"
+        command = f"deploy-robust export --precision {self._plan.get('precision', 'fp32')}"
+        return Explanation("parity", f"the engine already differs from {other} {count}", (sentence,), command, purpose)
+
+    def _transfer(self, outcome: Outcome) -> Explanation:
+        figure = _figure(outcome, outcome)
+        if (outcome.value or 0.0) > 0:
+            sentence = (
+                f"Under the same attacked images the engine keeps more than its source does ({figure}): the attack did "
+                "not transfer, so that it has not shown the engine to be robust."
+            )
+            return Explanation(
+                "transfer", f"the attack did not transfer ({figure})", (sentence,), *self._check_with_source()
+            )
+        cause, name = self._step_name(SOURCE, ENGINE)
+        sentence = (
+            f"Under the same attacked images the engine loses more than its source does ({figure}): {name} adds it."
+        )
+        return Explanation(cause, f"{name} adds a loss under attack ({figure})", (sentence,), *self._next(cause))
+
+    def _defect(self) -> Explanation:
+        kinds = ", ".join(dict.fromkeys(m.defect.kind for m in self._defects if m.defect is not None))
+        attacked = sum(m.case.level > 0 for m in self._defects)
+        sentence = f"The engine misbehaved {len(self._defects)} times ({kinds}), {attacked} of them under attack."
+        return Explanation(
+            "defect",
+            f"the engine misbehaved ({kinds})",
+            (sentence,),
+            "deploy-robust doctor",
+            "see whether the runtime itself is sound",
+        )
+
+    def _weak_attack(self, outcome: Outcome) -> Explanation:
+        figure = _figure(outcome, outcome)
+        sentence = (
+            f"The attack moves its own source no further than noise does ({figure}): figures that rest on it prove "
+            "nothing."
+        )
+        return Explanation(
+            "attack",
+            f"the attack does not beat noise on its own source ({figure})",
+            (sentence,),
+            *self._check_with_source(),
+        )
+
+    def _open(self, outcome: Outcome) -> Explanation:
+        line = outcome.requirement
+        needed = line.minimum_pairs if outcome.pairs < line.minimum_pairs else _scenes_needed(outcome)
+        if needed is None:
+            text = "The mean lies so near to its bound that more scenes would hardly decide it."
+            return Explanation("evidence", "the mean lies on the bound", (text,))
+        what = "pairs are needed" if outcome.pairs < line.minimum_pairs else "scenes would decide it at the same spread"
+        text = f"{outcome.scenes} scenes were measured; about {needed} {what}."
+        command = f"deploy-robust check --engine {self._engine()} --limit {needed}"
+        return Explanation("evidence", f"about {needed} {what}", (text,), command, "measure more scenes")
+
+    def _check_with_source(self) -> tuple[str, str]:
+        command = f"deploy-robust check --engine {self._engine()} --source CHECKPOINT"
+        return command, "craft the attack on the very weights that the engine was made from"
+
+    def _engine(self) -> str:
+        return shlex.quote(str((self._plan.get("engine") or {}).get("path") or "ENGINE"))
+
+
+def _scenes_needed(outcome: Outcome) -> int | None:
+    """Scenes at which the interval would clear the bound, were mean and spread to stay; None where too many."""
+    if outcome.value is None or outcome.low is None or outcome.high is None:
+        return None
+    if not math.isfinite(outcome.high - outcome.low):
+        return 2 * max(outcome.scenes, 1)  # one scene shows no spread; two show a first one
+    line = outcome.requirement
+    limits = [limit for limit in (line.at_least, line.at_most) if limit is not None]
+    crossed = [limit for limit in limits if outcome.low <= limit <= outcome.high]
+    distance = min((abs(outcome.value - limit) for limit in crossed), default=0.0)
+    half = (outcome.high - outcome.low) / 2
+    if not distance or (ratio := half / distance) ** 2 * outcome.scenes > _MOST_SCENES:
+        return None
+    return max(outcome.scenes + 1, math.ceil(outcome.scenes * ratio**2))
+
+
+def _describe_step(outcome: Outcome, step: _Step) -> str:
+    text = f"From source to engine, {step.name} changes it by {_change(outcome, step.change)} on the same images"
+    if step.worse:
+        return f"{text}: worse."
+    return f"{text}: better." if step.change.low * step.change.high > 0 else f"{text}: no difference that shows."
+
+
+def _change(outcome: Outcome, change: Interval) -> str:
+    unit = quantity(outcome.requirement.quantity).unit
+    digits = digits_of(unit)
+    return f"{with_unit(number(change.mean, digits, signed=True), unit)} {_ends(change.low, change.high, digits)}"
+
+
+def _figure(outcome: Outcome, of: Outcome) -> str:
+    unit = quantity(outcome.requirement.quantity).unit
+    digits = digits_of(unit)
+    text = with_unit(number(of.value, digits), unit)
+    if of.requirement.statistic == "mean" and of.low is not None and of.high is not None:
+        text += f" {_ends(of.low, of.high, digits)}"
+    return text + (f" at {epsilon(outcome.level)}" if outcome.level else "")
+
+
+def _ends(low: float, high: float, digits: int) -> str:
+    return interval(low if math.isfinite(low) else None, high if math.isfinite(high) else None, digits)

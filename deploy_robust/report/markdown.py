@@ -1,0 +1,97 @@
+"""The report for a pull request: a short summary in Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from deploy_robust.gate.records import Status
+from deploy_robust.report import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from deploy_robust.report.records import Summary
+    from deploy_robust.report.summary import Run
+
+_MARKS = {Status.PASS: "\N{WHITE HEAVY CHECK MARK}", Status.FAIL: "\N{CROSS MARK}"}
+_OPEN = "\N{BLACK QUESTION MARK ORNAMENT}"
+_WORST = 5
+
+
+def render(summary: Summary, run: Run) -> bytes:  # noqa: ARG001  # every format has one shape
+    """The Markdown as UTF-8 bytes."""
+    return ("\n".join(_lines(summary)) + "\n").encode("utf-8")
+
+
+def _lines(summary: Summary) -> Iterator[str]:
+    engine = str((summary.provenance.get("engine") or {}).get("path", "engine"))
+    yield f"## {_mark(summary.status)} deploy-robust: {escape(engine)}"
+    yield ""
+    yield f"**{escape(summary.sentence)}**"
+    yield ""
+    yield from (f"- {escape(line)}" for line in summary.because)
+    yield from (f"- It cannot pass: {escape(cap)}." for cap in summary.caps)
+    yield from (f"- {escape(note)}" for note in summary.notes)
+    if summary.next_steps:
+        yield ""
+        yield from (f"- Next: {_code(command)}: {escape(purpose)}" for command, purpose in summary.next_steps)
+    yield ""
+    yield from _table(
+        ("Requirement", "Status", "Bound", "Measured", "Interval", "Margin"),
+        [
+            (
+                escape(wording.requirement_name(row)),
+                f"{_mark(row.status)} {row.status}",
+                wording.bound(row),
+                wording.measured(row),
+                wording.measured_interval(row),
+                wording.margin(row),
+            )
+            for row in summary.outcomes
+        ],
+    )
+    if summary.cases:
+        yield ""
+        count = f"{min(_WORST, len(summary.cases))} of {len(summary.cases)}"
+        yield f"<details><summary>Worst {count} attacked images</summary>"
+        yield ""
+        yield from _table(
+            ("Case", "Clean PSNR", "Attacked PSNR", "Loss"),
+            [
+                (
+                    escape(wording.case_name(row.case)),
+                    wording.with_unit(wording.number(row.psnr_clean), "dB"),
+                    wording.with_unit(wording.number(row.psnr_attacked), "dB"),
+                    wording.with_unit(wording.number(row.drop), "dB"),
+                )
+                for row in summary.cases[:_WORST]
+            ],
+        )
+        yield ""
+        yield "</details>"
+    yield ""
+    yield f"{summary.pairs} images, {summary.scenes} independent scenes. Sampling is no proof of the worst case."
+
+
+def _mark(status: Status) -> str:
+    return _MARKS.get(status, _OPEN)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{' --- |' * len(header)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def escape(text: str) -> str:
+    """Foreign text for the middle of a line: no markup, no HTML, no table cell, no mention of a user, no line break."""
+    safe = wording.printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", safe)
+
+
+def _code(text: str) -> str:
+    """Foreign text as code, fenced by more backticks than it holds in a row."""
+    safe = wording.printable(text)
+    fence = "`" * (max((len(run) for run in re.findall("`+", safe)), default=0) + 1)
+    return f"{fence} {safe} {fence}" if "`" in safe else f"`{safe}`"

@@ -1,0 +1,104 @@
+"""A run and its verdict, summarised: the one computation behind every format."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deploy_robust.gate.quantities import quantity
+from deploy_robust.gate.records import INPUT, Status
+from deploy_robust.gate.table import Table
+from deploy_robust.report.cases import attacked_cases, defects, reference
+from deploy_robust.report.curves import curves, rain, transfer
+from deploy_robust.report.explain import Explainer
+from deploy_robust.report.headline import because, next_steps
+from deploy_robust.report.records import SCHEMA_VERSION, Explanation, OutcomeRow, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deploy_robust.gate.records import Measurement, Outcome, Verdict
+
+
+class Run(Protocol):
+    """What a report reads of a store."""
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the run was made for."""
+        ...
+
+    def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
+        """All measurements, in the order of execution."""
+        ...
+
+    def png(self, sha256: str) -> bytes:
+        """An image by its SHA-256, as the bytes of a PNG file."""
+        ...
+
+
+def summarise(run: Run, verdict: Verdict) -> Summary:
+    """Everything that a report says about a run.
+
+    Args:
+        run: The store of the run.
+        verdict: What its measurements were judged to.
+    """
+    plan = run.plan
+    measurements = list(run.measurements())
+    table = Table(measurements)
+    explainer = Explainer(plan, measurements)
+    outcomes = tuple(_outcome(outcome, explainer.explain(outcome)) for outcome in verdict.outcomes)
+    return Summary(
+        schema=SCHEMA_VERSION,
+        status=verdict.status,
+        sentence=verdict.sentence,
+        because=because(outcomes),
+        next_steps=next_steps(outcomes),
+        caps=verdict.caps,
+        notes=tuple(str(note) for note in plan.get("notes", ())),
+        pairs=len(table.scenes),
+        scenes=len(set(table.scenes.values())),
+        levels=tuple(table.levels()),
+        attacks=tuple(table.attacks()),
+        roles=tuple(role for role in table.roles() if role != INPUT),
+        rain=rain(table),
+        outcomes=outcomes,
+        curves=tuple(curves(table)),
+        transfer=tuple(transfer(table)),
+        cases=attacked_cases(table, measurements),
+        defects=defects(table),
+        provenance={key: value for key, value in plan.items() if key != "notes"},
+    )
+
+
+def _outcome(outcome: Outcome, explanation: Explanation | None) -> OutcomeRow:
+    line = outcome.requirement
+    what = quantity(line.quantity)
+    return OutcomeRow(
+        requirement=line.name,
+        quantity=what.name,
+        meaning=what.meaning,
+        unit=what.unit,
+        statistic=line.statistic,
+        confidence=line.confidence,
+        level=outcome.level,
+        at_least=line.at_least,
+        at_most=line.at_most,
+        gates=line.gates,
+        status=Status(outcome.status),
+        value=_finite(outcome.value),
+        identical=outcome.value is not None and math.isinf(outcome.value),
+        low=_finite(outcome.low),
+        high=_finite(outcome.high),
+        margin=_finite(outcome.margin),
+        pairs=outcome.pairs,
+        scenes=outcome.scenes,
+        worst=None if outcome.worst is None else reference(outcome.worst),
+        reason=outcome.reason,
+        explanation=explanation,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

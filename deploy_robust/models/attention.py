@@ -36,7 +36,7 @@ class Attention(nn.Module, ABC):
         reduction: r; the hidden layer has C // r channels, at least 1.
     """
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, channels: int, reduction: int = 4) -> None:
         if channels < 1 or reduction < 1:
             raise UsageError(f"attention needs channels and reduction of at least 1 (got {channels} and {reduction})")
         super().__init__()

@@ -241,10 +241,11 @@ class RCDNet(Derainer):
                     module.fold(PIXEL_UNIT)
         for name in ("first_dictionary", "dictionary"):
             setattr(twin, name, ConstantDictionary(getattr(self, name)))
-        for name in ("threshold", "map_steps", "image_steps"):
-            delattr(twin, name)  # a parameter cannot be replaced by plain numbers
-            setattr(twin, name, getattr(self, name).tolist())
-        twin.threshold = float(self.threshold) / PIXEL_UNIT
+        constants = {name: getattr(self, name).tolist() for name in ("threshold", "map_steps", "image_steps")}
+        constants["threshold"] = constants["threshold"][0] / PIXEL_UNIT
+        for name, value in constants.items():
+            delattr(twin, name)  # a parameter's name takes no plain number
+            setattr(twin, name, value)
         return FoldedNetwork(twin)
 
     @property

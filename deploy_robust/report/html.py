@@ -144,13 +144,17 @@ def _gap(summary: Summary) -> Markup | None:
     return Markup(svg)  # noqa: S704  # drawn by us, and it holds no foreign text
 
 
-def _grouped_rows(summary: Summary) -> Iterator[tuple[OutcomeRow, Bar | None]]:
-    """Outcomes with their bars; the epsilons of one requirement share a scale, so that the eye can compare them."""
+def _grouped_rows(summary: Summary) -> Iterator[tuple[OutcomeRow, Bar | None, bool]]:
+    """Outcomes with their bars, and whether each opens its group.
+
+    The epsilons of one requirement are a group: they share a scale, so that the eye can compare them.
+    """
     groups: dict[tuple[str, str], list[OutcomeRow]] = defaultdict(list)
     for row in summary.outcomes:
         groups[row.requirement, row.quantity].append(row)
     for row in summary.outcomes:
-        yield row, bar(row, groups[row.requirement, row.quantity])
+        group = groups[row.requirement, row.quantity]
+        yield row, bar(row, group), row is group[0]
 
 
 def bar(row: OutcomeRow, group: list[OutcomeRow]) -> Bar | None:
@@ -209,6 +213,7 @@ def _environment() -> Environment:
         "case_name": wording.case_name,
         "requirement_name": wording.requirement_name,
         "with_unit": wording.with_unit,
+        "inside": lambda title: title if title[:2].isupper() else title[:1].lower() + title[1:],
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals |= {"Status": Status, "ENGINE": ENGINE, "SOURCE": SOURCE}

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "Attack and judge a deployed engine; exits 0 PASS, 1 FAIL, 3 INCONCLUSIVE.",
     "export": "Turn a trained network into ONNX engines with verified parity.",
     "train": "Train a network of the zoo.",
+    "models": "List the networks of the zoo: presets, parameters, cost, sizes, references, licences.",
     "doctor": "Find out what is installed and which engines really run here.",
 }
 """Command to its line in --help; each lives in the file of its name, which is imported when the command is used."""

@@ -12,7 +12,7 @@ from deploy_robust.cli.options import Size
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -39,6 +39,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         return numbers
 
 
+_EXAMPLE = 'like {"range": [0, 255]}'
 _RANGE = Numbers(2, "0,255")
 _CHANNELS = Numbers(3, "0.485,0.456,0.406")
 
@@ -52,7 +53,7 @@ _OPTIONS = (
     click.option("--dtype", "io_dtype", type=click.Choice(["float32", "float16", "uint8"]), help="Input type."),
     click.option("--engine-size", "io_size", type=Size(), metavar="HxW", help="The only size the engine takes."),
     click.option("--multiple", "io_multiple", type=click.IntRange(1), help="Sides must be multiples of this."),
-    click.option("--batch", "io_batch", type=click.IntRange(1), help="The only batch size the engine takes."),
+    click.option("--engine-batch", "io_batch", type=click.IntRange(1), help="The only batch size the engine takes."),
     click.option(
         "--io-file",
         "io_file",
@@ -62,6 +63,10 @@ _OPTIONS = (
 )
 
 
+_FIELDS = ("range", "output_range", "layout", "colour", "mean", "std", "dtype", "size", "batch")
+"""Fields of `IODescription` that have an option of their own."""
+
+
 def io_options(command: F) -> F:
     """Adds the options; they arrive as keyword arguments ``io_...`` that `io_overrides` reads."""
     for option in reversed(_OPTIONS):
@@ -69,21 +74,11 @@ def io_options(command: F) -> F:
     return command
 
 
-def io_overrides(
-    *,
-    io_range: tuple[float, float] | None,
-    io_output_range: tuple[float, float] | None,
-    io_layout: str | None,
-    io_colour: str | None,
-    io_mean: tuple[float, ...] | None,
-    io_std: tuple[float, ...] | None,
-    io_dtype: str | None,
-    io_size: tuple[int, int] | None,
-    io_multiple: int | None,
-    io_batch: int | None,
-    io_file: Path | None,
-) -> dict[str, Any]:
+def io_overrides(options: MutableMapping[str, Any]) -> dict[str, Any]:
     """The fields of an `IODescription` that the user gave, for `deploy_robust.artefact.describe.describe`.
+
+    Args:
+        options: Keyword arguments of a command under `io_options`; those that belong here are taken out.
 
     Raises:
         ArtefactError: The file is damaged, or names an unknown field.
@@ -91,23 +86,16 @@ def io_overrides(
     """
     from deploy_robust.artefact.io_description import SizeRule
 
-    if io_size is not None and io_multiple is not None:
+    file: Path | None = options.pop("io_file")
+    multiple: int | None = options.pop("io_multiple")
+    given = {name: options.pop(f"io_{name}") for name in _FIELDS}
+    if multiple is not None and given["size"] is not None:
         raise UsageError("--engine-size and --multiple exclude each other: a fixed size needs no multiple")
-    size: SizeRule | None = None
-    if io_size is not None or io_multiple is not None:
-        size = SizeRule(multiple=io_multiple or 1, fixed=io_size)
-    given = {
-        "range": io_range,
-        "output_range": io_output_range,
-        "layout": io_layout,
-        "colour": io_colour,
-        "mean": io_mean,
-        "std": io_std,
-        "dtype": io_dtype,
-        "size": size,
-        "batch": io_batch,
-    }
-    return {**_read(io_file), **{name: value for name, value in given.items() if value is not None}}
+    if multiple is not None:
+        given["size"] = SizeRule(multiple=multiple)
+    elif given["size"] is not None:
+        given["size"] = SizeRule(fixed=given["size"])
+    return {**_read(file), **{name: value for name, value in given.items() if value is not None}}
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -100,8 +100,24 @@ def to_onnx(module: nn.Module, rule: SizeRule) -> onnx.ModelProto:
             f"{type(module).__name__} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs: "
             "its forward must take and return one image batch"
         )
+    _check_dynamic(module, model, rule)
     strip_traces(model)
     return model
+
+
+def _check_dynamic(module: nn.Module, model: onnx.ModelProto, rule: SizeRule) -> None:
+    """Where strict tracing fails, torch falls back to one that freezes a size without a word.
+
+    With a multiple above 1 the frozen size does not even show in the graph: only parity at other sizes finds that.
+    """
+    if rule.fixed is not None:
+        return
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    if frozen := [str(dims[axis].dim_value) for axis in (0, 2, 3) if dims[axis].HasField("dim_value")]:
+        raise ExportError(
+            f"{type(module).__name__} depends on the size of the example ({', '.join(frozen)} is frozen in its graph): "
+            "use H // 2 and not int(H / 2), and no branches on sizes"
+        )
 
 
 def _dynamic_shape(rule: SizeRule) -> dict[int, Any]:

@@ -110,7 +110,8 @@ class GraphFacts:
         height, width = self.image.shape[height_axis], self.image.shape[width_axis]
         if (height is None) != (width is None):
             raise ArtefactError(
-                f"{self.image} fixes one side only: export the graph with both sides fixed or both dynamic"
+                f"as {io.layout}, {self.image} fixes one side only: give the right --layout, "
+                "or export it with both sides fixed or both dynamic"
             )
         size = io.size
         if height is not None and width is not None:

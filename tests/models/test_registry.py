@@ -61,6 +61,15 @@ def test_rows_of_a_batch_do_not_influence_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS.names())
+def test_the_image_is_the_last_stage_of_training(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS.create(name, "tiny").eval()
+    x = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode():
+        assert torch.equal(model(x), model.training_outputs(x).final)
+
+
+@pytest.mark.parametrize("name", MODELS.names())
 def test_every_preset_builds_and_states_what_it_is(name: str) -> None:
     assert {"tiny", "small", "benchmark"} <= set(MODELS.presets(name))
     for preset in MODELS.presets(name):

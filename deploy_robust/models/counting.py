@@ -51,8 +51,8 @@ def cost(name: str, preset: str | None = None, **overrides: Any) -> Cost:
 def gmacs(model: Derainer) -> float:
     """1e9 multiply-accumulates of convolutions and linear layers for one image of `COUNTED_SIZE`, in evaluation mode.
 
-    The size is raised to what the network accepts. Element-wise arithmetic, pooling and resizing do not count, as in the
-    literature.
+    The size is raised to what the network accepts. Element-wise arithmetic, pooling and resizing do not count, as in
+    the literature.
 
     Args:
         model: On any device; ``meta`` computes nothing.

@@ -16,6 +16,7 @@ from deploy_robust.errors import UsageError
 from deploy_robust.models.derainer import Derainer, TrainingOutputs
 from deploy_robust.models.mprnet import ThreeStages
 from deploy_robust.models.mprnet_keys import renamed, three_stages_key
+from deploy_robust.models.page import ModelPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,3 +98,43 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _our_key(key: str) -> str:
     match = re.fullmatch(r"mprnet([1-9])\.(.+)", key)
     return f"networks.{int(match[1]) - 1}.{three_stages_key(match[2])}" if match else key
+
+
+PAGE = ModelPage(
+    blocks=(
+        ("network", "MPRNet at widths 24, 36, 48 and 32 in stage 3, with the block below everywhere"),
+        (
+            "multi-branch block",
+            "x + A(conv(PReLU(conv(x)))) with dilation 1, + 0.1 of the same with dilation 2, + 0.1 with dilation 4; "
+            "the last two narrower by the branch reduction",
+        ),
+        (
+            "A, squeeze-excitation added",
+            "x + conv(ReLU(conv(mean of each channel))), 1x1 convs, reduction 4, no sigmoid",
+        ),
+        ("cascade", "three networks with separate weights; each takes the image of the one before, unclamped"),
+    ),
+    choices=(
+        (
+            "The published source does not parse.",
+            "Its evident meaning: every block has the branch reduction that the network is given.",
+        ),
+        (
+            "Each published network divides by 255 and multiplies again, and doubles its input in odd last rows and "
+            "columns.",
+            "0..1 throughout, which is the same; the border is padded outside the network instead.",
+        ),
+        (
+            "Branch reduction: 1 is the default and that of the Rain100H commands, 4 that of RainCityscapes.",
+            "Presets `benchmark` and `rc`.",
+        ),
+        (
+            "Whether the ablations were widened to equal size.",
+            'Not widened: `networks=1`, `dilations=(1,)` and `attention="none"` change nothing else.',
+        ),
+        (
+            "How it was trained: neither the trainer nor its loss, lambda and inner attack are published.",
+            "Every stage of every network is a training output; see the training page for the loss and the attack.",
+        ),
+    ),
+)

@@ -17,6 +17,7 @@ from deploy_robust.models.blocks import AttentionBlock, conv3x3, join_two, split
 from deploy_robust.models.derainer import Derainer, TrainingOutputs
 from deploy_robust.models.mprnet_keys import renamed, three_stages_key
 from deploy_robust.models.mprnet_parts import Decoder, Encoder, FullResolution, ShallowFeatures, SupervisedAttention
+from deploy_robust.models.page import ModelPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,3 +153,40 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         CheckpointError: The copies of the shared PReLU slope differ.
     """
     return renamed(state, lambda key: f"network.{three_stages_key(key)}")
+
+
+PAGE = ModelPage(
+    blocks=(
+        ("channel attention block (CAB)", "x + SE(conv(PReLU(conv(x)))), 3x3 convs; SE multiplies, reduction 4"),
+        ("shallow features", "conv 3 -> C, one CAB; one set for each stage"),
+        ("encoder", "three levels of two CABs at C, C + u, C + 2u; between them mean of 2x2 and conv 1x1"),
+        ("decoder", "the same upwards: bilinear x2, conv 1x1, plus the encoder's level through one CAB"),
+        ("stage 1", "encoder on quarters, decoder on top and bottom halves"),
+        ("stage 2", "encoder on halves, plus stage 1's features by 1x1 convs (CSFF); decoder on the whole"),
+        ("supervised attention (SAM)", "image = conv(f) + O; f goes on as conv(f) * sigmoid(conv(image)) + f"),
+        ("stage 3", "three groups of eight CABs and a conv at C + o, full size; each adds one level of stage 2"),
+        ("end of stage 3", "conv C + o -> 3, plus O"),
+    ),
+    choices=(
+        (
+            "The authors' code halves sizes by rounding a quotient, which exporters freeze at the example's size.",
+            "Whole-number halves; equal patches are rows of one batch.",
+        ),
+        (
+            "Sizes that are not multiples of 8 fail in the authors' code.",
+            "The size rule says 8; padding and cropping happen outside the network.",
+        ),
+        (
+            "Halving by bilinear resizing.",
+            "The mean of 2x2 pixels, which is the same for even sizes.",
+        ),
+        (
+            "One PReLU slope, stored 55 times in the authors' files.",
+            "Stored once; files whose copies differ are refused.",
+        ),
+        (
+            "The benchmark trained its own weights of this network for each data set; they are not published.",
+            "Presets `official` and `benchmark` are equal; the authors' weights are of mixed data (Rain13K).",
+        ),
+    ),
+)

@@ -15,6 +15,7 @@ from torch import nn
 from deploy_robust.errors import UsageError
 from deploy_robust.models.derainer import Derainer, TrainingOutputs
 from deploy_robust.models.layers import same_conv
+from deploy_robust.models.page import ModelPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,3 +140,39 @@ def _our_key(key: str) -> str:
     layer = re.sub(r"^rnns\.(\d+)\.se\.fc\.([02])$", lambda m: f"units.{m[1]}.excitation.{_EXCITATION[m[2]]}", layer)
     layer = re.sub(r"^dec\.1\.fc\.([02])$", lambda m: f"decoder_excitation.{_EXCITATION[m[1]]}", layer)
     return f"{_OFFICIAL_LAYERS.get(layer, layer)}.{kind}"
+
+
+PAGE = ModelPage(
+    blocks=(
+        (
+            "recurrent unit",
+            "gated recurrent unit of 3x3 convs, dilated on the input and plain on the state; then squeeze-excitation "
+            "multiplied and LeakyReLU 0.2",
+        ),
+        ("body", "five units with dilations 1, 1, 2, 4, 8; each keeps its state from stage to stage"),
+        ("decoder", "conv C -> C, squeeze-excitation, LeakyReLU 0.2, conv 1x1 C -> 3: the rain layer R_s"),
+        ("stages", "x_s = O - R_s goes through the same weights again; four times"),
+    ),
+    choices=(
+        (
+            "The published network has 24 channels (149,823 parameters), the benchmark's 1.04M parameters.",
+            "Preset `benchmark` has 64 channels: 1,044,583 parameters, the only width that rounds to 1.04M.",
+        ),
+        (
+            "The authors read images in BGR.",
+            "RGB: importing their weights reverses the channels of the first and the last convolutions.",
+        ),
+        (
+            "The argument called reduction is the hidden width of squeeze-excitation.",
+            "6 at every width, as the code has it.",
+        ),
+        (
+            "The authors return rain layers, the benchmark's loss takes derained images.",
+            "Derained images of every stage; the rain layer is O minus them.",
+        ),
+        (
+            "Unit (RNN, GRU, LSTM) and frame (Full, Add) can be chosen in the authors' code.",
+            "GRU and Full, the authors' defaults.",
+        ),
+    ),
+)

@@ -18,6 +18,7 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
     import dataclasses
     import json
 
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
@@ -30,30 +31,30 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
         return exit_codes.PASS
     screen = console()
 
-    presets = Table("model", "preset", title="Networks", title_justify="left")
-    for heading in ("parameters", "as published", "GMACs"):
+    presets = Table("model", "preset", box=SIMPLE_HEAD)
+    for heading in ("parameters", "published", "GMACs"):
         presets.add_column(heading, justify="right")
-    presets.add_column("sizes")
-    presets.add_column("range inside")
     presets.add_column("official weights")
-    references = Table("model", "reference", "official weights' licence", title="References", title_justify="left")
+    networks = Table("model", "facts", box=SIMPLE_HEAD)
     seen = None
     for row in rows:
-        low, high = row.native_range
+        first = row.name != seen
         presets.add_row(
-            "" if row.name == seen else row.name,
+            row.name if first else "",
             row.preset,
             f"{row.parameters:,}",
             f"{row.published_parameters:,}",
             f"{row.gmacs:.2f}",
-            row.size_rule,
-            f"{low:g}..{high:g} {row.native_colour}",
             "fit" if row.official_weights else "",
         )
-        if row.name != seen:
-            references.add_row(row.name, escape(row.reference), escape(row.official_licence))
+        if first:
+            low, high = row.native_range
+            facts = (
+                f"{row.reference}\nheight and width: {row.size_rule}; inside: {low:g}..{high:g} {row.native_colour}; "
+                f"licence of the official weights: {row.official_licence}"
+            )
+            networks.add_row(row.name, escape(facts))
         seen = row.name
-    for table in (presets, references):
+    for table in (presets, networks):
         screen.print(table)
-        screen.print()
     return exit_codes.PASS

@@ -26,7 +26,7 @@ UNSEEN = [(1, 96, 160), (3, 80, 48), (1, 67, 93)]
 CONTROL_FLOW = {"If", "Loop", "Scan"}
 
 # Tracing takes a few hundredths of a second for each operator: these have the most.
-LONG = {"mprnet", "mprnet-r-seadd-mb", "rcdnet"}
+LONG = {"mprnet", "mprnet-r-seadd-mb", "umrl"}
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from deploy_robust.artefact.io_description import SizeRule
 from deploy_robust.engine import EngineOptions
 from deploy_robust.engines.onnxruntime import KIND
 from deploy_robust.restorer import Restorer
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

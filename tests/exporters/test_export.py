@@ -26,6 +26,7 @@ from deploy_robust.models.checkpoints import save_checkpoint
 from deploy_robust.models.registry import MODELS
 from deploy_robust.restorer import Restorer
 
+STEPS_OF_4 = {"deploy_robust.io": '{"size": {"multiple": 4, "fixed": null}}'}
 UNSEEN = ((97, 61), (80, 112), (321, 481))
 
 
@@ -67,7 +68,7 @@ def halves(tmp_path_factory):
     torch.manual_seed(1)
     module = Halves()
     path = tmp_path_factory.mktemp("halves") / "fp32.onnx"
-    FP32.export(request(path, module, metadata={"deploy_robust.io": '{"size": {"multiple": 4, "fixed": null}}'}))
+    FP32.export(request(path, module, metadata=STEPS_OF_4))
     return module, path
 
 
@@ -96,7 +97,7 @@ def test_fp32_graph_is_plain(halves, tmp_path):
     for trace in (b".py", b"/root", b"/home", b"/tmp", b"site-packages", b"stack_trace"):
         assert trace not in content
     again = tmp_path / "again.onnx"
-    FP32.export(request(again, module, metadata={"deploy_robust.io": '{"size": {"multiple": 4, "fixed": null}}'}))
+    FP32.export(request(again, module, metadata=STEPS_OF_4))
     assert again.read_bytes() == content
 
 
@@ -106,8 +107,7 @@ def test_int8_follows_fp32_and_is_reproducible(halves, tmp_path, method):
     written = []
     for name in ("a.onnx", "b.onnx"):
         path = tmp_path / name
-        more = {"deploy_robust.io": '{"size": {"multiple": 4, "fixed": null}}'}
-        INT8.export(request(path, module, graph=graph, calibration=Calibration(images, method), metadata=more))
+        INT8.export(request(path, module, graph=graph, calibration=Calibration(images, method), metadata=STEPS_OF_4))
         written.append(path.read_bytes())
     assert written[0] == written[1]
     tests = [torch.from_numpy(i.transpose(2, 0, 1)[None].copy()).float() / 255 for i in images()]
@@ -156,7 +156,7 @@ def test_a_frozen_size_that_does_not_show_breaks_parity_and_leaves_nothing(tmp_p
         raise ExportError(f"parity {low}") if low.psnr_db < 90 else AssertionError("the mistake was not seen")
 
     with pytest.raises(ExportError, match="parity"):
-        FP32.export(ExportRequest(tmp_path / "a.onnx", module, module.size_rule, verify))
+        FP32.export(ExportRequest(tmp_path / "a.onnx", module, module.size_rule, verify, metadata=STEPS_OF_4))
     assert not list(tmp_path.iterdir())
 
 

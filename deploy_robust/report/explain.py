@@ -125,7 +125,7 @@ class Explainer:
             shorts.append(f"the source alone {held} ({_figure(outcome, alone)})")
         if worst is not None:
             shorts.append(f"{worst.name} adds {_change(outcome, worst.change)}")
-        command, purpose = self._next(cause)
+        command, purpose = self._next(cause, attacked=bool(outcome.level))
         return Explanation(cause, "; ".join(shorts), tuple(sentences), command, purpose)
 
     def _source_alone(self, outcome: Outcome) -> Outcome:
@@ -169,9 +169,10 @@ class Explainer:
         }[alone.status]
         return f"The source alone {verb}: {_figure(outcome, alone)}."
 
-    def _next(self, cause: str) -> tuple[str, str]:
+    def _next(self, cause: str, *, attacked: bool) -> tuple[str, str]:
         if cause == SOURCE:
-            return "deploy-robust train", "train the network itself to be robust: no export can repair its weights"
+            aim = "harden the network itself" if attacked else "train the network further"
+            return "deploy-robust train", f"{aim}: no export can repair its weights"
         if cause == "precision":
             return "deploy-robust export --precision fp32", "see whether a higher precision holds what this one lost"
         return "deploy-robust doctor", "see which runtimes compute correctly on this machine"
@@ -208,7 +209,9 @@ class Explainer:
         sentence = (
             f"Under the same attacked images the engine loses more than its source does ({figure}): {name} adds it."
         )
-        return Explanation(cause, f"{name} adds a loss under attack ({figure})", (sentence,), *self._next(cause))
+        return Explanation(
+            cause, f"{name} adds a loss under attack ({figure})", (sentence,), *self._next(cause, attacked=True)
+        )
 
     def _defect(self) -> Explanation:
         kinds = ", ".join(dict.fromkeys(m.defect.kind for m in self._defects if m.defect is not None))

@@ -13,6 +13,7 @@ from torch import nn
 
 from deploy_robust.errors import UsageError
 from deploy_robust.models.derainer import Derainer, TrainingOutputs
+from deploy_robust.models.page import ModelPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,3 +118,24 @@ def _renamed(key: str) -> str:
     if match := re.fullmatch(r"res_conv([1-9])\.([02])", layer):
         return f"blocks.{int(match[1]) - 1}.conv{1 if match[2] == '0' else 2}.{kind}"
     return f"{_OFFICIAL_LAYERS.get(layer, layer)}.{kind}"
+
+
+PAGE = ModelPage(
+    blocks=(
+        ("encoder", "conv 6 -> C on [O, x_{t-1}], ReLU"),
+        ("LSTM cell", "input, forget and output gates and candidate, each conv 2C -> C on [encoder, h_{t-1}]"),
+        ("5 residual blocks", "ReLU(y + ReLU(conv(ReLU(conv(y)))))"),
+        ("decoder", "conv C -> 3, plus O: x_t; six times with the same weights"),
+    ),
+    choices=(
+        (
+            "The benchmark gives 1.50M parameters, the published network has 168,963.",
+            "Preset `benchmark` is 96 channels wide (1,502,211 parameters), the only width that rounds to 1.50M; "
+            "official checkpoints fit `official`.",
+        ),
+        (
+            "The first iteration multiplies a state of zeros.",
+            "Its forget gate is left out, one convolution less than published; the image is the same.",
+        ),
+    ),
+)

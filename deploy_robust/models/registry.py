@@ -316,13 +316,13 @@ MODELS.add(
         presets={
             "official": {"width": 32},
             "benchmark": {"width": 32},
-            "official-batch-statistics": {"width": 32, "batch_statistics": True},
+            "batch-statistics": {"width": 32, "batch_statistics": True},
             "small": {"width": 12},
             "tiny": {"width": 4},
         },
         native_range=(-1.0, 1.0),
         official_importer="deploy_robust.models.umrl:from_official",
-        official_presets=("official", "official-batch-statistics"),
+        official_presets=("official", "batch-statistics"),
         official_licence="MIT",
     )
 )

@@ -332,7 +332,7 @@ PAGE = ModelPage(
     choices=(
         (
             "The authors' test script leaves BatchNorm in training mode with batches of one image.",
-            "Running statistics by default; the image's own as the explicit preset `official-batch-statistics` "
+            "Running statistics by default; the image's own as the explicit preset `batch-statistics` "
             "(argument `batch_statistics`).",
         ),
         (

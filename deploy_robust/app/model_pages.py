@@ -51,7 +51,8 @@ def model_page(name: str) -> str:
         f"{spec.summary[0].upper()}{spec.summary[1:]}.",
         f"Reference: {spec.reference}.",
         f"Input and output are RGB in [0, 1]; inside {low:g} to {high:g}, {spec.native_colour}. Height and width: "
-        f"{rows[0].size_rule}. Licence of the authors' weights: {spec.official_licence}; they do not come with this package.",
+        f"{rows[0].size_rule}. Licence of the authors' weights: {spec.official_licence}; they do not come with this "
+        "package.",
         "## Presets",
         _table(
             ("preset", "arguments", "parameters", "as published", "GMACs at 480x320", "authors' weights fit"), presets

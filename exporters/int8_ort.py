@@ -5,7 +5,8 @@ refuses and what OpenVINO 2026.4 misread, so it belongs to ONNX Runtime's CPU pr
 
 Weights use 7 of their 8 bits. An x86 CPU without VNNI adds two products of an 8-bit code and an 8-bit weight in 16
 bits and may saturate. Worst of six 96 px crops of PReNet (official weights) against fp32, on one such CPU (AVX2), as
-written / as fused by ONNX Runtime: 8-bit weights 35 / 15 dB, 7-bit weights 34.7 / 34.5 dB. CPUs with VNNI were not tried.
+written / as fused by ONNX Runtime: 8-bit weights 35 / 15 dB, 7-bit weights 34.7 / 34.5 dB. No CPU
+with VNNI was tried.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def command(
             method=method,
             on_step=lambda step: status.update(step),
         )
-    console.print(_table(artefacts, out))
+    console.print(artefact_table(artefacts, out))
 
 
 def _has_no_truth(calibration: str) -> bool:
@@ -83,10 +83,15 @@ def _has_no_truth(calibration: str) -> bool:
     return calibration not in ("scenes", "photos")
 
 
-def _table(artefacts: list[ExportedArtefact], folder: Path) -> Table:
+def artefact_table(artefacts: list[ExportedArtefact], folder: Path) -> Table:
+    """Each artefact with its size, its parity at every size, and how long it took."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("artefact", "precision", "MB", "parity with", "worst PSNR", "seconds", title=f"in {folder}")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=f"in {folder}", title_justify="left")
+    table.add_column("artefact", no_wrap=True)
+    for name in ("precision", "MB", "parity with", "worst PSNR", "seconds"):
+        table.add_column(name, justify="right" if name in ("MB", "seconds") else "left")
     for artefact in artefacts:
         figures = artefact.manifest.parity
         table.add_row(

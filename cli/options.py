@@ -73,9 +73,7 @@ def pairs_request(
     """What the options of `pairs_options` say."""
     from deploy_robust.app.pairs import PairsRequest
 
-    return PairsRequest(
-        what=data, limit=limit, size=size, crop=crop, crop_at=crop_at, unpaired=unpaired, seed=seed
-    )
+    return PairsRequest(what=data, limit=limit, size=size, crop=crop, crop_at=crop_at, unpaired=unpaired, seed=seed)
 
 
 def _stacked(command: F, *decorators: Callable[[F], F]) -> F:

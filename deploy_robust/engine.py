@@ -27,7 +27,7 @@ class Capabilities:
         threads: Intra-operator threads; None where the runtime does not say.
         deterministic: Whether the runtime promises the same bits for the same batch.
         differentiable: Whether autograd runs through `Engine.run`.
-        arithmetic: ``literal`` when the graph's own operators run one by one, ``fused`` when the runtime may replace them.
+        arithmetic: ``literal`` when the graph's own operators run one by one, ``fused`` when they may be replaced.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8`` as the graph or the module says; ``unknown`` otherwise.
         tags: Anything else worth a line in the report.
     """
@@ -85,7 +85,7 @@ class EngineOptions:
         provider: Runtime-specific provider name; None picks the device's plain one.
         threads: Intra-operator threads; None leaves it to the runtime.
         optimisation: ``all`` or ``none``: whether the runtime may rewrite the graph.
-        io: I/O description given by the user; it wins over the manifest's. None reads the manifest or assumes the default.
+        io: I/O description given by the user; it wins over the manifest's. None reads the manifest or the default.
     """
 
     device: str = "cpu"

@@ -1,16 +1,16 @@
 """Every error that deploy-robust raises on purpose.
 
-    DeployRobustError          exit code 2; one line: what, where, what to do
-    |-- UsageError             options that contradict each other or lack something
-    |-- InputError             a file or folder that the user named: missing, damaged, of another kind
-    |   |-- ImageError         an image, or a pair of images
-    |   |-- CheckpointError    weights that do not fit, or a file that is not a plain state dict
-    |   |-- ArtefactError      an engine file or its manifest
-    |   `-- PolicyError        a policy file
-    |-- EnvironmentProblem     a library, provider or device that is not there, or does not come up
-    |-- ExportError            an export that failed or broke parity; nothing was left behind
-    |-- RunError               a run folder: in use, of another plan, of another schema, full
-    `-- EngineDefect           the engine loaded, accepted its input and then misbehaved: a verdict, exit code 1
+DeployRobustError          exit code 2; one line: what, where, what to do
+|-- UsageError             options that contradict each other or lack something
+|-- InputError             a file or folder that the user named: missing, damaged, of another kind
+|   |-- ImageError         an image, or a pair of images
+|   |-- CheckpointError    weights that do not fit, or a file that is not a plain state dict
+|   |-- ArtefactError      an engine file or its manifest
+|   `-- PolicyError        a policy file
+|-- EnvironmentProblem     a library, provider or device that is not there, or does not come up
+|-- ExportError            an export that failed or broke parity; nothing was left behind
+|-- RunError               a run folder: in use, of another plan, of another schema, full
+`-- EngineDefect           the engine loaded, accepted its input and then misbehaved: a verdict, exit code 1
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PolicyError(InputError):
     """A policy file cannot be used."""
 
 
-class EnvironmentProblem(DeployRobustError):
+class EnvironmentProblem(DeployRobustError):  # noqa: N818  # EnvironmentError is a builtin
     """A library, provider or device is missing or did not come up."""
 
 
@@ -56,7 +56,7 @@ class RunError(DeployRobustError):
     """A run folder is in use, belongs to another plan, has another schema, or cannot be written."""
 
 
-class EngineDefect(DeployRobustError):
+class EngineDefect(DeployRobustError):  # noqa: N818  # a finding about the engine, and not an error of the check
     """The engine accepted its input and then misbehaved.
 
     Attributes:

@@ -1,8 +1,8 @@
 """Random draws keyed by what they are for, never by the order of execution.
 
-A draw depends only on the run seed and the parts of its key (pair, attack, epsilon, restart, ...), so it is bit-identical
-however cases are batched, sharded or resumed. The generator is Philox 4x64 (Salmon et al., SC 2011) as NumPy implements
-it; only its raw 64-bit words are used for perturbations, because NumPy promises to keep those for ever.
+A draw depends only on the run seed and the parts of its key (pair, attack, epsilon, restart, ...): its bits are the
+same however cases are batched, sharded or resumed. The generator is Philox 4x64 (Salmon et al., SC 2011) of NumPy;
+only its raw 64-bit words are used for perturbations, because NumPy promises to keep those for ever.
 """
 
 from __future__ import annotations

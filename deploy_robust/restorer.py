@@ -1,4 +1,4 @@
-"""The one wrapper above all engines and models: rainy RGB in [0, 1] in, derained RGB out, whatever the engine speaks."""
+"""The one wrapper above engines and models: rainy RGB in [0, 1] in, derained RGB out, whatever the engine speaks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def pad_to_rule(x: Tensor, rule: SizeRule) -> Tensor:
     """
     height, width = x.shape[-2:]
     if min(height, width) < SMALLEST_SIDE:
-        raise UsageError(f"images need at least {SMALLEST_SIDE} pixels a side (got {height}x{width}): use larger images")
+        raise UsageError(
+            f"images need at least {SMALLEST_SIDE} pixels a side (got {height}x{width}): use larger images"
+        )
     to_height, to_width = rule.padded(height, width)
     # A reflection reaches at most size - 1 pixels, so that a fixed size far above the image takes several.
     while (grow := (to_height - x.shape[-2], to_width - x.shape[-1])) != (0, 0):

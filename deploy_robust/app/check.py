@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deploy_robust.gate.planners import Planner
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Measurement, Requirement, Verdict
+    from deploy_robust.report.records import Summary
 
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-image")
 
@@ -64,10 +65,12 @@ class CheckResult:
     Attributes:
         verdict: PASS, FAIL or INCONCLUSIVE, with its outcomes.
         out: The run folder.
+        summary: What the reports say, as records.
         reports: Report files by format.
     """
 
     verdict: Verdict
+    summary: Summary
     out: Path
     reports: Mapping[str, Path]
 
@@ -89,6 +92,7 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     from deploy_robust.gate.runner import run
     from deploy_robust.gate.store import SqliteStore
     from deploy_robust.report.formats import write_reports
+    from deploy_robust.report.summary import summarise
 
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
@@ -110,10 +114,11 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
         with SqliteStore.create_or_resume(request.out, plan) as store:
             run(planner, executor, store, on_batch=count)
             verdict = judge(requirements, store.measurements(), terms)
-            reports = write_reports(request.out, store, verdict)
+            summary = summarise(store, verdict)
+            reports = write_reports(request.out, store, summary)
     finally:
         executor.close()
-    return CheckResult(verdict, request.out, reports)
+    return CheckResult(verdict, summary, request.out, reports)
 
 
 def _terms(policy: Policy, pairs: PairSource, facts: Facts) -> tuple[Terms, tuple[Requirement, ...]]:

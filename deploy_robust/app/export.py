@@ -206,7 +206,7 @@ class _Job:
         exported = each.export(
             ExportRequest(
                 path=path,
-                module=self.network,
+                module=self.network.for_export().eval().requires_grad_(False),
                 size_rule=self.network.size_rule,
                 verify=lambda file: self._verify(each, file, graph),
                 graph=graph,

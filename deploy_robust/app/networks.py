@@ -144,6 +144,7 @@ def open_source(request: SourceRequest, engine_path: Path | None = None) -> Open
 
 def _beside(engine_path: Path) -> Path | None:
     """The source weights that the engine's manifest names, if it has one."""
+    from deploy_robust.artefact.hashing import sha256_of
     from deploy_robust.artefact.manifest import read_manifest
 
     manifest = read_manifest(engine_path)
@@ -154,6 +155,11 @@ def _beside(engine_path: Path) -> Path | None:
         raise CheckpointError(
             f"the manifest of {engine_path} names its source weights {path}, and they are not there: "
             "copy them beside the engine, or name a source with --source"
+        )
+    if sha256_of(path) != manifest.source.sha256:
+        raise CheckpointError(
+            f"{path} are not the weights that {engine_path} was made from (another hash than in its manifest): "
+            "export the engine again, or name a source with --source"
         )
     return path
 

@@ -12,7 +12,7 @@ import json
 import math
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from deploy_robust.errors import RunError
 from deploy_robust.gate.records import Case, Defect, Measurement, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -79,26 +79,21 @@ class SqliteStore:
         Raises:
             RunError: Another process works on the folder, it belongs to another plan, or it cannot be written.
         """
-        path = folder / FILE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / ".lock").open("w")
         except OSError as error:
-            raise RunError(
-                f"cannot write the run folder {folder}: {error.strerror}; name another with --out"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise RunError(f"another process works on the run folder {folder}: wait for it or use --out") from error
-        try:
-            store = cls(folder, _connect(path), lock, clock)
-            store._prepare(plan)
-        except BaseException:
-            lock.close()
-            raise
-        return store
+            raise _unwritable(folder, error) from error
+        return cls._locked(folder, clock, lambda store: store._prepare(plan))
+
+    @classmethod
+    def reopen(cls, folder: Path, *, clock: Callable[[], float] = time.time) -> SqliteStore:
+        """Opens a run that is there for writing, whatever its plan.
+
+        Raises:
+            RunError: There is no run, another process works on it, or it cannot be written.
+        """
+        _require_run(folder)
+        return cls._locked(folder, clock, cls._check_schema)
 
     @classmethod
     def read(cls, folder: Path) -> SqliteStore:
@@ -107,11 +102,32 @@ class SqliteStore:
         Raises:
             RunError: There is no run, or it was written by another version of the schema.
         """
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise RunError(f"{folder} is not a run folder: it holds no {FILE_NAME}")
-        store = cls(folder, _connect(path), None, time.time)
-        store._check_schema()
+        _require_run(folder)
+        store = cls(folder, _connect(folder / FILE_NAME), None, time.time)
+        try:
+            store._check_schema()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def _locked(cls, folder: Path, clock: Callable[[], float], prepare: Callable[[SqliteStore], None]) -> SqliteStore:
+        try:
+            lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise RunError(f"another process works on the run folder {folder}: wait for it or use --out") from error
+        try:
+            store = cls(folder, _connect(folder / FILE_NAME), lock, clock)
+            prepare(store)
+        except BaseException:
+            lock.close()
+            raise
         return store
 
     def _prepare(self, plan: Mapping[str, Any]) -> None:
@@ -152,16 +168,20 @@ class SqliteStore:
             yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._roll_back()
             raise RunError(
-                f"cannot write {self.folder / FILE_NAME}: {error}; nothing of the batch was kept, "
-                "make room and repeat the same command to go on"
+                f"cannot write {self.folder / FILE_NAME}: {error}; what was finished before is kept, nothing of the "
+                "batch is: make room and repeat the same command to go on"
             ) from error
         except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        # On a full disk even that may fail; what was not committed is then forgotten when the file is opened again.
+        with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise
 
     def _set(self, key: str, value: Any) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
@@ -196,6 +216,31 @@ class SqliteStore:
         with self._transaction():
             self._set(f"note:{key}", value)
 
+    def prune(self, keep: Collection[str] = ()) -> int:
+        """Drops images for good and gives their room back; measurements stay.
+
+        Args:
+            keep: SHA-256 of images that stay.
+
+        Returns:
+            How many images were dropped.
+
+        Raises:
+            RunError: The file cannot be written.
+        """
+        with self._transaction():
+            dropped = [sha256 for sha256 in self.image_names() if sha256 not in keep]
+            self._db.executemany("DELETE FROM image WHERE sha256 = ?", [(sha256,) for sha256 in dropped])
+        try:
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise RunError(
+                f"the images are dropped and {self.folder / FILE_NAME} could not be made smaller ({error}): "
+                "make room for a copy of the file and prune again"
+            ) from error
+        return len(dropped)
+
     # -- reading
 
     @property
@@ -214,6 +259,29 @@ class SqliteStore:
         """Digests of the finished batches, in order."""
         return [row[0] for row in self._db.execute("SELECT digest FROM batch ORDER BY number")]
 
+    @property
+    def cases(self) -> int:
+        """How many cases are finished."""
+        (count,) = self._db.execute("SELECT COALESCE(SUM(cases), 0) FROM batch").fetchone()
+        return int(count)
+
+    @property
+    def touched_at(self) -> float:
+        """When the last batch was finished, or the run was made, in seconds since the epoch."""
+        (last,) = self._db.execute("SELECT MAX(finished_at) FROM batch").fetchone()
+        if last is None:
+            (made,) = self._db.execute("SELECT value FROM meta WHERE key = 'created_at'").fetchone()
+            last = json.loads(made)
+        return float(last)
+
+    def batch_of(self, case: Case) -> int | None:
+        """The batch that measured a case; None where none did."""
+        row = self._db.execute(
+            "SELECT batch FROM measurement WHERE pair = ? AND attack = ? AND level = ? LIMIT 1",
+            (case.pair, case.attack, case.level),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
         """The measurements of one batch, or of all, in the order of execution."""
         where, values = ("", ()) if batch is None else ("WHERE batch = ?", (batch,))
@@ -222,6 +290,10 @@ class SqliteStore:
         )
         for row in self._db.execute(f"SELECT {columns} FROM measurement {where} ORDER BY id", values):  # noqa: S608
             yield _from_row(row)
+
+    def image_names(self) -> list[str]:
+        """SHA-256 of every image that the run holds, in order of the digest."""
+        return [row[0] for row in self._db.execute("SELECT sha256 FROM image ORDER BY sha256")]
 
     def image(self, sha256: str) -> NDArray[np.uint8]:
         """An image (H, W, 3) uint8 by its SHA-256.
@@ -250,6 +322,15 @@ class SqliteStore:
         self._db.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def _require_run(folder: Path) -> None:
+    if not (folder / FILE_NAME).is_file():
+        raise RunError(f"{folder} is not a run folder: it holds no {FILE_NAME}")
+
+
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(f"cannot write the run folder {folder}: {error.strerror}; name another with --out")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

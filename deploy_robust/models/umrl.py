@@ -351,7 +351,7 @@ PAGE = ModelPage(
     ),
     remarks=(
         "The authors' JORDER weights on ten Rain100H pairs (norain-5, -15, ... -95; PSNR on RGB, 8 bits, 8 pixels "
-        "shaved): 25.54 dB with each image's own statistics, 22.02 dB with the running ones; 1.6 to 6.9 dB worse on "
+        "shaved): 25.54 dB with each image's own statistics, 22.02 dB with the running ones; 1.4 to 6.9 dB worse on "
         "every one of them. The running statistics in that file are therefore not what its weights were used with.",
     ),
 )

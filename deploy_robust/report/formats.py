@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.registry import Registry
-from deploy_robust.report.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from deploy_robust.gate.records import Verdict
     from deploy_robust.report.records import Summary
     from deploy_robust.report.summary import Run
 
@@ -47,13 +45,13 @@ FORMATS.add("markdown", Format("summary.md", "deploy_robust.report.markdown"))
 FORMATS.add("html", Format("report.html", "deploy_robust.report.html"))
 
 
-def write_reports(folder: Path, run: Run, verdict: Verdict, formats: Iterable[str] = tuple(FORMATS)) -> dict[str, Path]:
+def write_reports(folder: Path, run: Run, summary: Summary, formats: Iterable[str] = tuple(FORMATS)) -> dict[str, Path]:
     """Writes reports, each whole or not at all.
 
     Args:
         folder: Where to.
         run: The store of the run.
-        verdict: What its measurements were judged to.
+        summary: What `summarise` says of it.
         formats: Names of formats; all of them by default.
 
     Returns:
@@ -64,7 +62,6 @@ def write_reports(folder: Path, run: Run, verdict: Verdict, formats: Iterable[st
         UsageError: There is no such format.
     """
     chosen = {name: FORMATS[name] for name in formats}
-    summary = summarise(run, verdict)
     written = {}
     for name, form in chosen.items():
         written[name] = folder / form.file_name

@@ -38,25 +38,28 @@ def verdict_panel(summary: Summary) -> Panel:
 
 
 def requirement_table(summary: Summary) -> Table:
-    """Each requirement and epsilon with bound, measured value, interval and margin."""
-    table = Table("requirement", "status", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("bound", "measured", "interval", "margin", "images"):
+    """Each requirement and epsilon with bound, measured value, interval and margin; fits into 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("requirement")
+    table.add_column("status", no_wrap=True)
+    for name in ("bound", "measured", "interval", "margin"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in summary.outcomes:
         table.add_row(
             _text(wording.requirement_name(row)),
             Text(row.status, style=_STYLES[row.status]),
             wording.bound(row),
-            wording.measured(row),
+            _bare(wording.measured(row)),
             Text(wording.measured_interval(row)),  # brackets are markup elsewhere
-            wording.margin(row),
-            str(row.pairs),
+            _bare(wording.margin(row)),
         )
     return table
 
 
 def baseline_table(summary: Summary) -> Table | None:
     """Mean PSNR of every network under noise and attack by epsilon, clean first; None where nothing was attacked.
+
+    The last column is the mean adversarial performance (eq. 7 of the paper): the mean over the epsilons.
 
     Without ground truth the figures are the PSNR to the network's own clean output.
     """
@@ -66,10 +69,12 @@ def baseline_table(summary: Summary) -> Table | None:
         return None
     levels = [*([0.0] if metric == "psnr" else []), *summary.levels]
     title = "mean PSNR, dB" if metric == "psnr" else "mean PSNR to the clean output, dB"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("network")
-    table.add_column("attack")
-    for name in (*(wording.epsilon(level) for level in levels), "mean adversarial"):
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("network", no_wrap=True)
+    table.add_column("attack", no_wrap=True)
+    for name in (*(wording.epsilon(level) for level in levels), "mean\nadversarial"):
         table.add_column(name, justify="right", no_wrap=True)
     if metric == "psnr" and "psnr" in summary.rain:
         rain = wording.number(summary.rain["psnr"].mean)
@@ -79,6 +84,11 @@ def baseline_table(summary: Summary) -> Table | None:
             _text(curve.role), _text(curve.attack), *_means(curve, levels), wording.number(curve.mean_adversarial)
         )
     return table
+
+
+def _bare(figure: str) -> str:
+    """A figure without its unit, which the bound of the same line shows."""
+    return figure.partition(wording.NBSP)[0]
 
 
 def _means(curve: Curve, levels: list[float]) -> list[str]:

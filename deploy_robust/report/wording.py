@@ -69,6 +69,8 @@ def epsilons(levels: Sequence[float]) -> str:
 def bound(row: OutcomeRow) -> str:
     """What the requirement asks for: a comparison, or a range."""
     if row.at_least is not None and row.at_most is not None:
+        if row.at_least == -row.at_most:
+            return with_unit(f"\N{PLUS-MINUS SIGN}{row.at_most:g}", row.unit)
         low, high = (f"{limit:g}".replace("-", MINUS) for limit in (row.at_least, row.at_most))
         return with_unit(f"{low} to {high}", row.unit)
     name, limit = ("at_least", row.at_least) if row.at_least is not None else ("at_most", row.at_most)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of the real pairs against the figures in the shared data's README, measured independently of this code."""
+"""PSNR and SSIM of the real pairs against the figures of the shared data's README, measured without this code."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deploy_robust.errors import CheckpointError, UsageError
-from deploy_robust.models import checkpoints
+from deploy_robust.artefact import files
+from deploy_robust.errors import CheckpointError, InputError, UsageError
 from deploy_robust.models.checkpoints import load_any, load_checkpoint, load_official, save_checkpoint, weights_sha256
 from deploy_robust.models.registry import MODELS
 
@@ -73,10 +74,10 @@ def test_a_failed_write_keeps_the_old_file(model: Derainer, tmp_path: Path, monk
     before = path.read_bytes()
 
     def full(*_: object) -> None:
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(InputError, match="No space"):
         save_checkpoint(path, model, {})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

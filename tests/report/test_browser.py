@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy_robust.report.formats import write_reports
+from deploy_robust.report.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, fake, hostile) -> Iterator[
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     store, verdict = fake(pairs=[hostile, *(f"pair-{i}" for i in range(5))]).write(folder / "run")
-    page = write_reports(folder, store, verdict, ["html"])["html"]
+    page = write_reports(folder, store, summarise(store, verdict), ["html"])["html"]
     browser = module.Browser(CHROMIUM, folder / "profile")
     yield browser, page
     browser.close()

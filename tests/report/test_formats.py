@@ -41,7 +41,7 @@ def printed(renderable: object) -> str:
 
 def test_all_formats_are_written_whole_and_nothing_else_is_left(tmp_path: Path, fake, hostile) -> None:
     store, verdict = failing(fake, hostile).write(tmp_path / "run")
-    written = write_reports(tmp_path / "out", store, verdict)
+    written = write_reports(tmp_path / "out", store, summarise(store, verdict))
     assert list(written) == ["json", "junit", "markdown", "html"] == list(FORMATS)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.json",
@@ -53,18 +53,24 @@ def test_all_formats_are_written_whole_and_nothing_else_is_left(tmp_path: Path, 
 
 def test_a_report_of_the_same_run_has_the_same_bytes(tmp_path: Path, fake) -> None:
     store, verdict = fake(pairs=["a", "b"]).write(tmp_path)
-    first = {name: path.read_bytes() for name, path in write_reports(tmp_path / "1", store, verdict).items()}
-    second = {name: path.read_bytes() for name, path in write_reports(tmp_path / "2", store, verdict).items()}
+    first = {
+        name: path.read_bytes()
+        for name, path in write_reports(tmp_path / "1", store, summarise(store, verdict)).items()
+    }
+    second = {
+        name: path.read_bytes()
+        for name, path in write_reports(tmp_path / "2", store, summarise(store, verdict)).items()
+    }
     assert first == second
 
 
 def test_an_unknown_format_and_a_folder_that_cannot_be_made_are_said(tmp_path: Path, fake) -> None:
     store, verdict = fake(pairs=["a"]).write(tmp_path / "run")
     with pytest.raises(UsageError, match="did you mean 'junit'"):
-        write_reports(tmp_path, store, verdict, ["junti"])
+        write_reports(tmp_path, store, summarise(store, verdict), ["junti"])
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError):
-        write_reports(tmp_path / "file", store, verdict, ["json"])
+        write_reports(tmp_path / "file", store, summarise(store, verdict), ["json"])
 
 
 @pytest.mark.parametrize("kind", ["passing", "failing", "nothing", "identical"])
@@ -87,7 +93,7 @@ def test_the_json_report_satisfies_its_schema(tmp_path: Path, fake, hostile, kin
 
 def test_junit_has_a_failure_for_fail_and_an_error_for_inconclusive_and_for_caps(tmp_path: Path, fake, hostile) -> None:
     store, verdict = failing(fake, hostile).write(tmp_path / "run")
-    path = write_reports(tmp_path, store, verdict, ["junit"])["junit"]
+    path = write_reports(tmp_path, store, summarise(store, verdict), ["junit"])["junit"]
     xml = JUnitXml.fromfile(str(path))
     cases = {case.name: case for suite in xml for case in suite}
     by_status = {"PASS": 0, "FAIL": 0, "INCONCLUSIVE": len(verdict.caps)}
@@ -111,14 +117,14 @@ def test_junit_has_a_failure_for_fail_and_an_error_for_inconclusive_and_for_caps
 
 def test_a_passing_run_is_green_in_junit(tmp_path: Path, fake) -> None:
     store, verdict = fake(attacked=lambda role, attack, level: 24.0).write(tmp_path / "run")
-    xml = JUnitXml.fromfile(str(write_reports(tmp_path, store, verdict, ["junit"])["junit"]))
+    xml = JUnitXml.fromfile(str(write_reports(tmp_path, store, summarise(store, verdict), ["junit"])["junit"]))
     assert (xml.failures, xml.errors, xml.skipped) == (0, 0, 0)
     assert xml.tests == len(verdict.outcomes)
 
 
 def test_no_format_lets_a_terminal_escape_or_a_change_of_direction_through(tmp_path: Path, fake, hostile) -> None:
     store, verdict = failing(fake, hostile).write(tmp_path / "run")
-    for path in write_reports(tmp_path / "out", store, verdict).values():
+    for path in write_reports(tmp_path / "out", store, summarise(store, verdict)).values():
         text = path.read_text(encoding="utf-8")
         assert "\x1b" not in text
         assert "\u202e" not in text
@@ -127,7 +133,9 @@ def test_no_format_lets_a_terminal_escape_or_a_change_of_direction_through(tmp_p
 
 def test_markdown_escapes_what_a_file_name_could_do_to_a_pull_request(tmp_path: Path, fake, hostile) -> None:
     store, verdict = failing(fake, hostile).write(tmp_path / "run")
-    text = write_reports(tmp_path, store, verdict, ["markdown"])["markdown"].read_text(encoding="utf-8")
+    text = write_reports(tmp_path, store, summarise(store, verdict), ["markdown"])["markdown"].read_text(
+        encoding="utf-8"
+    )
     assert text.startswith("## ❌ deploy-robust: ")
     assert "<img" not in text
     assert "@team" not in "".join(line for line in text.splitlines() if "`deploy-robust" not in line)
@@ -147,8 +155,18 @@ def test_the_terminal_shows_names_as_text_and_every_requirement(tmp_path: Path, 
     assert "\u22128.0" in table
     baselines = printed(terminal.baseline_table(summary))
     assert "rainy input" in baselines
-    assert "mean adversarial" in baselines
+    assert "adversarial" in baselines
     assert "10.00" in baselines
+
+
+def test_the_tables_fit_into_eighty_columns(tmp_path: Path, fake) -> None:
+    summary = summarise(*fake(pairs=["a", "b", "c"]).write(tmp_path))
+    for table in (terminal.requirement_table(summary), terminal.baseline_table(summary)):
+        console = Console(file=io.StringIO(), width=80, force_terminal=False)
+        console.print(table)
+        text = console.file.getvalue()
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text
+        assert max(len(line) for line in text.splitlines()) <= 80
 
 
 def test_a_run_without_ground_truth_has_tables_of_drift(tmp_path: Path, fake) -> None:

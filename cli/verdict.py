@@ -1,0 +1,28 @@
+"""How a command that ends with a verdict shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy_robust.report.terminal import baseline_table, requirement_table, verdict_panel
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deploy_robust.app.check import CheckResult
+
+
+def print_result(result: CheckResult, screen: Console, *, as_json: bool = False, quiet: bool = False) -> None:
+    """Prints report.json, or the verdict's sentence, or the tables and where the report lies."""
+    if as_json:
+        click.echo(result.reports["json"].read_text(encoding="utf-8"))
+        return
+    if quiet:
+        click.echo(result.verdict.sentence)
+        return
+    for shown in (requirement_table(result.summary), baseline_table(result.summary), verdict_panel(result.summary)):
+        if shown is not None:
+            screen.print(shown)
+    screen.print(f"report: {result.reports['html']}", soft_wrap=True, markup=False)

@@ -11,7 +11,7 @@ from deploy_robust.report.terminal import baseline_table, requirement_table, ver
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deploy_robust.app.check import CheckResult
+    from deploy_robust.app.judge import CheckResult
 
 
 def print_result(result: CheckResult, screen: Console, *, as_json: bool = False, quiet: bool = False) -> None:

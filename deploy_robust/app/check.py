@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust import __version__
-from deploy_robust.app.execution import CONVERSION, Execution
+from deploy_robust.app import reopening
+from deploy_robust.app.execution import Execution
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
-from deploy_robust.errors import PolicyError
+from deploy_robust.app.planning import planner_of
+from deploy_robust.app.terms import CONVERSION, terms_of
 from deploy_robust.gate.policy import DEFAULT, load_policy
-from deploy_robust.gate.quantities import ENGINE, quantity
-from deploy_robust.gate.records import CLEAN
+from deploy_robust.gate.quantities import ENGINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from deploy_robust.app.execution import Facts
+    from deploy_robust.app.judge import CheckResult
     from deploy_robust.data.pairs import PairSource
     from deploy_robust.gate.judge import Terms
-    from deploy_robust.gate.planners import Planner
     from deploy_robust.gate.policy import Policy
-    from deploy_robust.gate.records import Measurement, Requirement, Verdict
-    from deploy_robust.report.records import Summary
+    from deploy_robust.gate.records import Measurement
 
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-image")
 
@@ -45,6 +47,7 @@ class CheckRequest:
         threads: Threads of torch; None leaves torch's own choice.
         pairs_per_batch: Pairs executed and committed together; None: 1 on a CPU, 8 on a GPU.
         timeout: Seconds that one call of a network may take before it counts as hanging.
+        max_minutes: When to stop beginning batches; what is open then makes the verdict INCONCLUSIVE at best.
     """
 
     engine: EngineRequest
@@ -56,23 +59,7 @@ class CheckRequest:
     threads: int | None = None
     pairs_per_batch: int | None = None
     timeout: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What a check came to.
-
-    Attributes:
-        verdict: PASS, FAIL or INCONCLUSIVE, with its outcomes.
-        out: The run folder.
-        summary: What the reports say, as records.
-        reports: Report files by format.
-    """
-
-    verdict: Verdict
-    summary: Summary
-    out: Path
-    reports: Mapping[str, Path]
+    max_minutes: float | None = None
 
 
 def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], None] | None = None) -> CheckResult:
@@ -87,22 +74,21 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     Raises:
         DeployRobustError: Something that the user named cannot be used; the message says what to do.
     """
+    from deploy_robust.app.judge import ENDED, PLANNED, judge_and_report
     from deploy_robust.gate.isolation import IsolatedExecutor
-    from deploy_robust.gate.judge import judge
     from deploy_robust.gate.runner import run
     from deploy_robust.gate.store import SqliteStore
-    from deploy_robust.report.formats import write_reports
-    from deploy_robust.report.summary import summarise
 
+    out_of_time = _deadline(request.max_minutes)
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
     execution = Execution(request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads)
     executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
     try:
         facts = executor.start()
-        terms, requirements = _terms(policy, pairs, facts)
+        terms, requirements = terms_of(policy, precision=facts.precision, twin=facts.twin, paired=pairs.paired)
         plan = _plan(request, policy, pairs, facts, terms)
-        planner = _planner(policy, pairs, requirements, plan["batch"]["pairs"])
+        planner = planner_of(policy, pairs.ids(), requirements, plan["batch"]["pairs"])
         done = 0
 
         def count(batch: Sequence[object], _measurements: Sequence[Measurement]) -> None:
@@ -112,30 +98,19 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
                 on_progress(done, planner.size)
 
         with SqliteStore.create_or_resume(request.out, plan) as store:
-            run(planner, executor, store, on_batch=count)
-            verdict = judge(requirements, store.measurements(), terms)
-            summary = summarise(store, verdict)
-            reports = write_reports(request.out, store, summary)
+            note = reopening.to_note(request.engine, request.source, request.pairs, request.timeout, request.out)
+            store.note(reopening.NOTE, note)
+            store.note(PLANNED, planner.size)
+            store.note(ENDED, run(planner, executor, store, on_batch=count, keep_going=lambda: not out_of_time()))
+            return judge_and_report(store, policy, request.out)
     finally:
         executor.close()
-    return CheckResult(verdict, summary, request.out, reports)
 
 
-def _terms(policy: Policy, pairs: PairSource, facts: Facts) -> tuple[Terms, tuple[Requirement, ...]]:
-    """What the verdict rests on, and the requirements that can be judged at all."""
-    from deploy_robust.gate.judge import Terms
-
-    caps = []
-    requirements = policy.for_engine(facts.precision, {CONVERSION} if facts.twin else set())
-    if not facts.twin:
-        caps.append("the engine's parity could not be measured: no source of its own was given (--source)")
-        requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
-    if not pairs.paired and (needy := [r.name for r in requirements if quantity(r.quantity).needs_truth]):
-        raise PolicyError(
-            f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the "
-            "images have none: use --policy unpaired, or one of your own that bounds drift"
-        )
-    return Terms(tuple(policy.attacks), policy.minimum_scenes, tuple(caps)), requirements
+def _deadline(minutes: float | None) -> Callable[[], bool]:
+    """Whether that many minutes have passed since this call."""
+    end = math.inf if minutes is None else time.monotonic() + minutes * 60
+    return lambda: time.monotonic() >= end
 
 
 def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts, terms: Terms) -> dict[str, Any]:
@@ -165,37 +140,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _planner(policy: Policy, pairs: PairSource, requirements: Sequence[Requirement], pairs_per_batch: int) -> Planner:
-    """Clean parity first; a broken engine is not attacked for hours. Then every pair under every attack and level."""
-    from deploy_robust.gate.planners import Chain, Grid, StopWhen
-
-    ids = tuple(pairs.ids())
-    clean = ((CLEAN, 0.0),)
-    attacked = tuple((name, level) for name in policy.attacks for level in policy.levels)
-    first, rest = ids[: policy.parity_pairs], ids[policy.parity_pairs :]
-    parity = [r for r in requirements if r.name == "parity"]
-
-    def broken(measurements: Sequence[Measurement]) -> bool:
-        return any(_breaks(m, requirement) for m in measurements for requirement in parity)
-
-    return StopWhen(
-        Chain(
-            (
-                Grid(first, clean, pairs_per_batch),
-                Grid(first, attacked, pairs_per_batch),
-                Grid(rest, clean + attacked, pairs_per_batch),
-            )
-        ),
-        broken,
-    )
-
-
-def _breaks(m: Measurement, requirement: Requirement) -> bool:
-    metric = {"conversion": "conversion_db", "fidelity": "fidelity_db", "conversion-max-abs": "conversion_max_abs"}
-    value = m.values.get(metric[requirement.quantity]) if m.role == ENGINE else None
-    if value is None:
-        return False
-    too_low = requirement.at_least is not None and value < requirement.at_least
-    return too_low or (requirement.at_most is not None and value > requirement.at_most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy_robust.app.check import CheckRequest, CheckResult, check
+from deploy_robust.app.check import CheckRequest, check
 from deploy_robust.app.export import ExportedArtefact, export
 from deploy_robust.app.networks import EngineRequest
 from deploy_robust.app.pairs import PairsRequest
@@ -13,6 +13,8 @@ from deploy_robust.engine import EngineOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from deploy_robust.app.judge import CheckResult
 
 WEIGHTS = "prenet-small"
 SCENES = 24

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
 from deploy_robust.app.pairs import PairsRequest, open_pairs
+from deploy_robust.app.terms import CONVERSION
 from deploy_robust.gate.quantities import ENGINE, SOURCE
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
     from deploy_robust.gate.executor import LocalExecutor
     from deploy_robust.gate.records import Flight
-
-CONVERSION = "conversion"
-"""The parity figure that compares the engine with its fp32 source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,12 @@ class Policy:
         """Plain data for the run's plan and report."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Policy:
+        """A policy from what `to_dict` gave, also by way of JSON."""
+        lines = [Requirement(**{**line, "levels": tuple(line["levels"])}) for line in data["requirements"]]
+        return cls(**{**data, "levels": tuple(data["levels"]), "requirements": tuple(lines)})
+
 
 def load_policy(source: str | Path) -> Policy:
     """Reads a policy by its shipped name (`SHIPPED`) or from a TOML file.

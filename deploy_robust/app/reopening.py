@@ -1,0 +1,88 @@
+"""The request of a check, kept beside its run so that a case can be run again.
+
+Paths are kept relative to the run folder: a tree that is moved as a whole stays whole, and no absolute path travels.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy_robust.app.networks import EngineRequest, SourceRequest
+from deploy_robust.app.pairs import PHOTOS, SCENES, PairsRequest
+from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.engine import EngineOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTE = "request"
+"""Key under which the store keeps it."""
+
+
+def to_note(engine: EngineRequest, source: SourceRequest, pairs: PairsRequest, timeout: float, out: Path) -> Any:
+    """A request as plain data for `SqliteStore.note`; the I/O description stands in the run's plan."""
+    options = engine.options
+    files = {name: str(value) for name in ("what", "checkpoint") if (value := getattr(source, name)) is not None}
+    return {
+        "engine": {
+            "path": _relative(engine.path, out),
+            "kind": engine.kind,
+            "device": options.device,
+            "provider": options.provider,
+            "threads": options.threads,
+            "optimisation": options.optimisation,
+        },
+        "source": {
+            **asdict(source),
+            **{name: _relative(Path(value), out) if Path(value).is_file() else value for name, value in files.items()},
+            "files": [name for name, value in files.items() if Path(value).is_file()],
+        },
+        "pairs": {
+            **asdict(pairs),
+            "what": pairs.what if pairs.what in (SCENES, PHOTOS) else _relative(Path(pairs.what), out),
+        },
+        "timeout": timeout,
+    }
+
+
+def from_note(
+    note: Mapping[str, Any], plan: Mapping[str, Any], out: Path
+) -> tuple[EngineRequest, SourceRequest, PairsRequest, float]:
+    """The reverse of `to_note`.
+
+    Args:
+        note: What was kept.
+        plan: The run's plan, which holds the I/O description that was in force.
+        out: The run folder, where it lies now.
+    """
+    engine = dict(note["engine"])
+    path, kind = _there(engine.pop("path"), out), engine.pop("kind")
+    io = IODescription.from_dict(plan["engine"]["io"])
+    fields = {name: getattr(io, name) for name in plan["engine"]["io"]}
+    source = dict(note["source"])
+    for name in source.pop("files"):
+        source[name] = _there(source[name], out)
+    if source["what"] is not None:
+        source["what"] = str(source["what"])
+    pairs: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in note["pairs"].items()
+    }
+    if pairs["what"] not in (SCENES, PHOTOS):
+        pairs["what"] = str(_there(pairs["what"], out))
+    return (
+        EngineRequest(path, EngineOptions(**engine), fields, kind),
+        SourceRequest(**source),
+        PairsRequest(**pairs),
+        float(note["timeout"]),
+    )
+
+
+def _relative(path: Path, out: Path) -> str:
+    return os.path.relpath(path.absolute(), out.absolute())
+
+
+def _there(relative: str, out: Path) -> Path:
+    return Path(os.path.relpath(out.absolute() / relative))

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SHELL := /bin/bash
 
-.PHONY: help demo test lint format wheel clean
+.PHONY: help demo test test-all lint format wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,7 +26,10 @@ wheel: $(VENV)/.ready  ## Build the wheel into dist/
 
 # The tests run against the built wheel in an environment of its own, from a folder that holds no checkout, so that
 # what is tested is what users install. The heavy dependencies are shared with the first environment.
-test: wheel  ## Test the built wheel
+test: wheel  ## Test the built wheel (minutes); tests marked slow are left out
+	bash tests/run_on_wheel.sh $(VENV) dist -m 'not slow'
+
+test-all: wheel  ## Test the built wheel, slow tests included (an hour on two cores)
 	bash tests/run_on_wheel.sh $(VENV) dist
 
 lint: $(VENV)/.ready  ## ruff, mypy --strict and import-linter, over all four source folders

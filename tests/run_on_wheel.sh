@@ -15,10 +15,12 @@ site=$("$installed/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()
 "$venv/bin/python" -m pip --python "$installed/bin/python" install --quiet --no-deps --force-reinstall "$dist"/*.whl
 
 export PATH="$installed/bin:$venv/bin:$PATH"
+# One process for each core with one thread each beats one process with all of them, and gives the same digits everywhere.
+export OMP_NUM_THREADS=1
 cd "$here"
 python -c '
 import deploy_robust, deploy_robust.cli, deploy_robust.engines, deploy_robust.exporters, sys
 for module in (deploy_robust, deploy_robust.cli, deploy_robust.engines, deploy_robust.exporters):
     assert module.__file__.startswith(sys.argv[1]), f"{module.__file__} is not the wheel"
 ' "$site"
-exec python -m pytest -c ../pyproject.toml --rootdir .. . "$@"
+exec python -m pytest -c ../pyproject.toml --rootdir .. --numprocesses auto --dist worksteal . "$@"

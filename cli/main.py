@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import sys
@@ -35,9 +36,11 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
-            return None
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise click.UsageError(f"there is no command {name!r}: {meant}known are {', '.join(COMMANDS)}", ctx)
         command: click.Command = importlib.import_module(f"deploy_robust.cli.{name}").command
         return command
 
@@ -72,10 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         _leave(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        _complain(_in_one_line(error))
         _leave(exit_codes.TROUBLE)
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nobody is left to tell.
+    except (BrokenPipeError, SystemExit):
+        # The reader has gone (`| head`): nobody is left to tell. click and rich turn that into SystemExit(1), which a
+        # pipeline would read as FAIL.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for the interpreter's last flush
         _leave(exit_codes.TROUBLE)
     except DeployRobustError as error:
@@ -91,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "(this is our fault; run `deploy-robust --debug ...` and report what it prints)"
         )
         _leave(exit_codes.TROUBLE)
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """What was typed wrongly, and where the right words are listed."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return message if context is None else f"{message} (see {context.command_path} --help)"
 
 
 def _complain(message: str) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deploy_robust.artefact.io_description import SMALLEST_SIDE, IODescription
-from deploy_robust.errors import EngineDefect, UsageError
+from deploy_robust.errors import DeployRobustError, EngineDefect, UsageError
 
 if TYPE_CHECKING:
     from deploy_robust.artefact.io_description import SizeRule
@@ -70,11 +70,22 @@ class Restorer:
         x = x.to(self.capabilities.device)
         native = self.to_native(pad_to_rule(x, self.io.size))
         if self.io.batch is None or self.io.batch == native.shape[0]:
-            y = self.engine.run(native)
+            y = self._run(native)
         else:
             y = self._run_in_fixed_batches(native, self.io.batch)
-        _check_answer(y, native)
         return self.from_native(y)[..., :height, :width]
+
+    def _run(self, native: Tensor) -> Tensor:
+        """One call of the engine, its answer checked; whatever it raises of its own is its defect."""
+        try:
+            y = self.engine.run(native)
+        except DeployRobustError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise EngineDefect("crash", f"the engine raised {type(error).__name__}: {reason}") from error
+        _check_answer(y, native)
+        return y
 
     def _run_in_fixed_batches(self, native: Tensor, size: int) -> Tensor:
         """Runs chunks of exactly `size` rows; the last is filled up with copies of its last row, which are dropped."""
@@ -83,8 +94,7 @@ class Restorer:
             chunk = native[start : start + size]
             missing = size - chunk.shape[0]
             full = torch.cat([chunk, chunk[-1:].expand(missing, *chunk.shape[1:])]) if missing else chunk
-            answer = self.engine.run(full)
-            _check_answer(answer, full)
+            answer = self._run(full)
             parts.append(answer[: chunk.shape[0]])
         return torch.cat(parts)
 
@@ -119,7 +129,9 @@ class Restorer:
         self.engine.close()
 
 
-def _check_answer(y: Tensor, native: Tensor) -> None:
+def _check_answer(y: object, native: Tensor) -> None:
+    if not isinstance(y, Tensor):
+        raise EngineDefect("dtype", f"the engine answered with {type(y).__name__} and not with one tensor")
     if y.shape != native.shape:
         raise EngineDefect("shape", f"the engine answered {tuple(y.shape)} to an input of {tuple(native.shape)}")
     if not (y.is_floating_point() or y.dtype == torch.uint8):

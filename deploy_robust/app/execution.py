@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.terms import CONVERSION
+from deploy_robust.errors import PolicyError, UsageError
 from deploy_robust.gate.quantities import ENGINE, SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from deploy_robust.attacks.attack import Attack
     from deploy_robust.gate.executor import LocalExecutor
     from deploy_robust.gate.records import Flight
 
@@ -28,6 +30,7 @@ class Execution:
         attacks: Attack name to its settings.
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
+        places: Attack name to where the policy says it, for messages.
     """
 
     engine: EngineRequest
@@ -36,6 +39,7 @@ class Execution:
     attacks: Mapping[str, Mapping[str, Any]]
     seed: int
     threads: int | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, notify: Callable[[Flight | None], None] | None = None) -> tuple[LocalExecutor, Facts]:
         """Opens everything.
@@ -46,7 +50,6 @@ class Execution:
         import torch
 
         from deploy_robust.attacks.attack import Access
-        from deploy_robust.attacks.registry import make_attack
         from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
         from deploy_robust.metrics.registry import METRICS
 
@@ -55,7 +58,7 @@ class Execution:
         engine = open_engine(self.engine)
         source = open_source(self.source, self.engine.path)
         against = {Access.NOTHING: None, Access.GRADIENTS: SOURCE, Access.QUERIES: ENGINE}
-        attacks = {name: make_attack(name, **settings) for name, settings in self.attacks.items()}
+        attacks = {name: self._attack(name) for name in self.attacks}
         executor = LocalExecutor(
             pairs=open_pairs(self.pairs),
             subjects={ENGINE: engine.restorer, SOURCE: source.restorer},
@@ -67,6 +70,14 @@ class Execution:
             notify=notify,
         )
         return executor, _facts(engine, source, torch.get_num_threads())
+
+    def _attack(self, name: str) -> Attack:
+        from deploy_robust.attacks.registry import make_attack
+
+        try:
+            return make_attack(name, **self.attacks[name])
+        except UsageError as error:
+            raise PolicyError(f"{self.places.get(name, 'the policy')}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

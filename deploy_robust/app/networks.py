@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.errors import ArtefactError, CheckpointError, EngineDefect, UsageError
+from deploy_robust.errors import (
+    ArtefactError,
+    CheckpointError,
+    DeployRobustError,
+    EngineDefect,
+    EnvironmentProblem,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +99,15 @@ def open_engine(request: EngineRequest) -> Opened:
         raise ArtefactError(f"there is no engine at {path}: give the path of a file, like engines/prenet-int8.onnx")
     kind = engine_kind(request.kind) if request.kind else engine_kind_for(path)
     io = describe(path, request.io)
-    engine, io = kind.open(path, replace(request.options, io=io))
+    try:
+        engine, io = kind.open(path, replace(request.options, io=io))
+    except DeployRobustError:
+        raise
+    except Exception as error:  # any package may offer an engine
+        raise EnvironmentProblem(
+            f"the engine {kind.name} failed to open {path} ({type(error).__name__}: {error}): "
+            "repair the package that offers it, or try the file with the tool that made it"
+        ) from error
     manifest = read_manifest(path)
     facts = {
         "file": path.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,20 @@ def make_attack(name: str, **settings: str | int | float | bool) -> Attack:
     """
     factory = ATTACKS[name]
     known = inspect.signature(factory).parameters
-    if unknown := [key for key in settings if key not in known]:
-        raise UsageError(f"attack {name!r} has no setting {', '.join(unknown)}: known are {', '.join(known)}")
+    for key, value in settings.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise UsageError(f"attack {name!r} has no setting {key!r}: {hint}")
+        if not _fits(value, known[key].default):
+            kind = _KIND_NAME[type(known[key].default)]
+            raise UsageError(f"setting {key} of attack {name!r} must be a {kind} (got {value!r})")
     return factory(**settings)
+
+
+_KIND_NAME = {str: "string", int: "whole number", float: "number", bool: "boolean"}
+
+
+def _fits(value: object, default: object) -> bool:
+    """Whether a value from a policy is of the kind of the setting's default; a whole number is a number too."""
+    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from deploy_robust.errors import EnvironmentProblem, RunError
 from deploy_robust.gate.records import BatchResult, Defect, Measurement, digest_of_image
-from deploy_robust.gate.worker import ERROR, IN_FLIGHT, LANDED, READY, RESULT
+from deploy_robust.gate.worker import ERROR, FAULT, IN_FLIGHT, LANDED, READY, RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,10 @@ F = TypeVar("F")
 
 _PATIENCE = 0.2
 """Seconds between two looks at a silent process."""
+
+
+class WorkerFault(Exception):
+    """A fault of ours in the process for batches: type and message of what was raised there, its traceback as a note."""
 
 
 @dataclass(slots=True)
@@ -148,6 +152,11 @@ class IsolatedExecutor(Generic[F]):
                 self._flight = None
             elif kind == ERROR:
                 raise content
+            elif kind == FAULT:
+                message, trace = content
+                fault = WorkerFault(message)
+                fault.add_note(trace)  # for --debug
+                raise fault
             else:
                 return kind, content, None
 
@@ -183,6 +192,7 @@ def _spawn() -> _Worker:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy_robust.gate.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
+            process_group=0,  # Ctrl-C is for the supervisor alone
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

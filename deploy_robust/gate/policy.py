@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class Policy:
         parity: Precision to the lower bounds of ``fidelity`` and ``conversion`` (dB) and the upper one of
             ``conversion_max_abs``.
         requirements: The lines besides parity.
+        places: Attack name to where the policy says it, for messages about its settings.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Policy:
     parity_pairs: int
     parity: Mapping[str, Mapping[str, float]]
     requirements: tuple[Requirement, ...]
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def for_engine(self, precision: str, references: Collection[str]) -> tuple[Requirement, ...]:
         """All requirements on an engine: parity against the references that exist, then the lines of the policy.
@@ -88,7 +90,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the run's plan and report."""
-        return dataclasses.asdict(self)
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "places"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
@@ -135,7 +137,8 @@ class _Reader:
         pairs = self._get(parity, "minimum_pairs", int, 1)
         parity.pop("minimum_pairs", None)
         self._known(parity, _PRECISIONS)
-        for bounds in parity.values():
+        for precision in parity:
+            bounds = self._get(parity, precision, dict, {})
             self._known(bounds, _BOUNDS)
             for figure in bounds:
                 self._get(bounds, figure, float, 0.0)
@@ -152,10 +155,11 @@ class _Reader:
             minimum_scenes=self._get(data, "minimum_scenes", int, 1),
             levels=levels,
             camera_bits=bits,
-            attacks=self._attacks(data),
+            attacks=(attacks := self._attacks(data)),
             parity_pairs=pairs,
             parity=parity,
             requirements=requirements,
+            places={name: self._place(name) for name in attacks},
         )
 
     def _attacks(self, data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -236,11 +240,15 @@ class _Reader:
         return f"unknown {what} {word!r}: {hint}"
 
     def _error(self, word: str, complaint: str) -> PolicyError:
+        return PolicyError(f"{self._place(word)}: {complaint}")
+
+    def _place(self, word: str) -> str:
+        """The file, and the first line that says a word."""
         pattern = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
         for number, line in enumerate(self._lines, start=1):
             if pattern.search(line.split("#")[0]):
-                return PolicyError(f"{self._where}, line {number}: {complaint}")
-        return PolicyError(f"{self._where}: {complaint}")
+                return f"{self._where}, line {number}"
+        return self._where
 
 
 _KIND_NAME = {dict: "table", list: "list", str: "string", int: "whole number", float: "number", bool: "boolean"}

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
 
     from deploy_robust.gate.runner import Executor
 
-READY, IN_FLIGHT, LANDED, RESULT, ERROR = "ready", "in flight", "landed", "result", "error"
+READY, IN_FLIGHT, LANDED, RESULT, ERROR, FAULT = "ready", "in flight", "landed", "result", "error", "fault"
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int) -> None:
     """Serves the supervisor at the other end of a socket until it hangs up."""
-    # Ctrl-C reaches the whole process group; the supervisor decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # an orphan would go on computing for nobody
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     line = Connection(descriptor)
@@ -59,10 +58,13 @@ def _build(line: Connection) -> Executor | None:
 
 def _answer(line: Connection, kind: str, work: Callable[[], Any]) -> None:
     """Sends what `work` returns, or the error that it raises."""
+    answer: tuple[str, Any]
     try:
         answer = (kind, work())
     except DeployRobustError as error:
         answer = (ERROR, error)
+    except Exception as error:  # a fault of ours: told by the supervisor, not by a traceback in the user's terminal
+        answer = (FAULT, (f"{type(error).__name__}: {error}", traceback.format_exc()))
     line.send(answer)
 
 

@@ -31,8 +31,8 @@ _PATIENCE = 0.2
 """Seconds between two looks at a silent process."""
 
 
-class WorkerFault(Exception):
-    """A fault of ours in the process for batches: type and message of what was raised there, its traceback as a note."""
+class WorkerError(Exception):
+    """A fault of ours in the process for batches: type and message from there, with the traceback as a note."""
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ class IsolatedExecutor(Generic[F]):
                 raise content
             elif kind == FAULT:
                 message, trace = content
-                fault = WorkerFault(message)
+                fault = WorkerError(message)
                 fault.add_note(trace)  # for --debug
                 raise fault
             else:

@@ -254,7 +254,7 @@ class Explainer:
         return command, "craft the attack on the very weights that the engine was made from"
 
     def _engine(self) -> str:
-        return shlex.quote(str((self._plan.get("engine") or {}).get("path") or "ENGINE"))
+        return shlex.quote(str((self._plan.get("engine") or {}).get("file") or "ENGINE"))
 
 
 def _scenes_needed(outcome: Outcome) -> int | None:

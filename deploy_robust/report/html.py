@@ -75,7 +75,7 @@ def render(summary: Summary, run: Run) -> bytes:
         summary=summary,
         css=_asset("report.css"),
         script=_asset("report.js"),
-        subject=summary.provenance.get("engine", {}).get("path") or "engine",
+        subject=summary.provenance.get("engine", {}).get("file") or "engine",
         lines=lines,
         charts=list(_charts(summary, lines)),
         tables=_metrics(summary),

@@ -32,7 +32,7 @@ def render(summary: Summary, run: Run) -> bytes:  # noqa: ARG001  # every format
     """The XML as UTF-8 bytes."""
     engine = summary.provenance.get("engine") or {}
     policy = (summary.provenance.get("policy") or {}).get("name", "policy")
-    suite = TestSuite(printable(f"deploy-robust: {engine.get('path', 'engine')}"))
+    suite = TestSuite(printable(f"deploy-robust: {engine.get('file', 'engine')}"))
     suite.add_property("verdict", printable(summary.sentence))
     suite.add_property("engine.sha256", printable(str(engine.get("sha256", ""))))
     suite.add_property("policy", printable(str(policy)))

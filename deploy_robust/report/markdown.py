@@ -25,7 +25,7 @@ def render(summary: Summary, run: Run) -> bytes:  # noqa: ARG001  # every format
 
 
 def _lines(summary: Summary) -> Iterator[str]:
-    engine = str((summary.provenance.get("engine") or {}).get("path", "engine"))
+    engine = str((summary.provenance.get("engine") or {}).get("file", "engine"))
     yield f"## {_mark(summary.status)} deploy-robust: {escape(engine)}"
     yield ""
     yield f"**{escape(summary.sentence)}**"

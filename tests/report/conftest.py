@@ -61,7 +61,7 @@ class Fake:
         policy = load_policy("default")
         terms = Terms(ATTACKS, policy.minimum_scenes)
         plan = {
-            "engine": {"path": "net-int8.onnx", "sha256": "ab" * 32, "capabilities": {"runtime": "onnxruntime 1.31"}},
+            "engine": {"file": "net-int8.onnx", "sha256": "ab" * 32, "capabilities": {"runtime": "onnxruntime 1.31"}},
             "source": {"name": "net", "kind": "twin", "weights_sha256": "cd" * 32},
             "pairs": {"name": "test", "count": len(self.pairs)},
             "policy": policy.to_dict(),

@@ -27,7 +27,7 @@ def failing(fake, hostile):
         pairs=[hostile, *(f"pair-{i}" for i in range(11))],
         attacked=lambda role, attack, level: 10.0 if attack == "pgd-lmse" else 24.0,
         defects=(Case("pair-3", "pgd-lmse", 8.0),),
-        plan={"engine": {"path": hostile, "sha256": "ab" * 32}, "notes": [hostile]},
+        plan={"engine": {"file": hostile, "sha256": "ab" * 32}, "notes": [hostile]},
     )
 
 

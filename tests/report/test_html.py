@@ -49,7 +49,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, fake, hostile) -> Elements:
         pairs=[hostile, *(f"pair-{i}" for i in range(11))],
         attacked=lambda role, attack, level: 10.0 if attack == "pgd-lmse" else 24.0,
         defects=(Case("pair-3", "pgd-lmse", 8.0),),
-        plan={"engine": {"path": hostile, "sha256": "ab" * 32}, "notes": [hostile], "versions": {"torch": "2.14.1"}},
+        plan={"engine": {"file": hostile, "sha256": "ab" * 32}, "notes": [hostile], "versions": {"torch": "2.14.1"}},
     )
     store, verdict = run.write(tmp_path_factory.mktemp("run"))
     return Elements(html.render(summarise(store, verdict), store).decode())

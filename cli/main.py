@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "Export the shipped network, attack the INT8 engine and judge it: the whole path on embedded data.",
     "check": "Attack and judge a deployed engine; exits 0 PASS, 1 FAIL, 3 INCONCLUSIVE.",
+    "judge": "Judge the stored measurements of a run by another policy, without running anything.",
+    "replay": "Run one case of a run again and compare it with what was stored.",
+    "runs": "List run folders, show one, drop stored images to save room.",
     "export": "Turn a trained network into ONNX engines with verified parity.",
     "train": "Train a network of the zoo.",
     "models": "List the networks of the zoo: presets, parameters, cost, sizes, references, licences.",
@@ -65,28 +68,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     crash never ends with 0 or 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
+    sys.exit(_run(list(arguments), debug="--debug" in arguments))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        code = cli.main(args=list(arguments), prog_name="deploy-robust", standalone_mode=False)
-        _leave(code if isinstance(code, int) else exit_codes.PASS)
+        code = cli.main(args=arguments, prog_name="deploy-robust", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted; what was finished is kept, the same command goes on from there")
-        _leave(exit_codes.INTERRUPTED)
-    except click.exceptions.Exit as stop:
-        _leave(stop.exit_code)
+        return exit_codes.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
     except click.ClickException as error:
         _complain(_in_one_line(error))
-        _leave(exit_codes.TROUBLE)
     except (BrokenPipeError, SystemExit):
         # The reader has gone (`| head`): nobody is left to tell. click and rich turn that into SystemExit(1), which a
         # pipeline would read as FAIL.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for the interpreter's last flush
-        _leave(exit_codes.TROUBLE)
     except DeployRobustError as error:
         if debug:
             traceback.print_exc()
         _complain(str(error))
-        _leave(exit_codes.TROUBLE)
     except Exception as error:  # no traceback reaches the user, and no crash looks like a verdict
         if debug:
             traceback.print_exc()
@@ -94,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"internal error, {type(error).__name__}: {' '.join(str(error).split())[:300]} "
             "(this is our fault; run `deploy-robust --debug ...` and report what it prints)"
         )
-        _leave(exit_codes.TROUBLE)
+    else:
+        return code if isinstance(code, int) else exit_codes.PASS
+    return exit_codes.TROUBLE
 
 
 def _in_one_line(error: click.ClickException) -> str:
@@ -108,7 +112,3 @@ def _complain(message: str) -> None:
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
     with contextlib.suppress(OSError):
         click.echo(f"deploy-robust: {printable}", err=True)
-
-
-def _leave(code: int) -> None:
-    sys.exit(code)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from deploy_robust.cli.io_options import io_options, io_overrides
 
 from deploy_robust.cli import exit_codes
+from deploy_robust.cli.io_options import io_options, io_overrides
 from deploy_robust.cli.options import FILE, pairs_options, pairs_request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from deploy_robust.app.check import CheckRequest
 
 
 @click.command(name="check")
@@ -41,6 +45,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds that one call of the engine may take before it counts as hanging.",
 )
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0),
+    metavar="M",
+    help="Stop after so long; what is open then makes the verdict INCONCLUSIVE at best.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what the check would do and cost, measured on one batch, and stop.")
 @io_options
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")
@@ -58,6 +69,8 @@ def command(
     threads: int | None,
     batch: int | None,
     timeout: float,
+    max_minutes: float | None,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -71,11 +84,10 @@ def command(
 
     Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
-    from deploy_robust.cli.verdict import print_result
-
     from deploy_robust.app.check import CheckRequest, check
     from deploy_robust.app.networks import EngineRequest, SourceRequest
     from deploy_robust.cli.screen import console, progress_bar
+    from deploy_robust.cli.verdict import print_result
     from deploy_robust.engine import EngineOptions
 
     io = io_overrides(options)
@@ -89,8 +101,50 @@ def command(
         threads=threads,
         pairs_per_batch=batch,
         timeout=timeout,
+        max_minutes=max_minutes,
     )
+    if dry_run:
+        return _dry_run(request, as_json=as_json)
     with progress_bar("attacking", "cases", quiet=quiet or as_json) as progress:
         result = check(request, on_progress=progress)
     print_result(result, console(), as_json=as_json, quiet=quiet)
     return exit_codes.of(result.verdict.status)
+
+
+def _dry_run(request: CheckRequest, *, as_json: bool) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from deploy_robust.app.dry_run import estimate
+    from deploy_robust.cli.screen import console
+    from deploy_robust.report.wording import printable
+
+    with console(stderr=True).status("measuring one batch"):
+        found = estimate(request)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=1))
+        return exit_codes.PASS
+    table = Table.grid(padding=(0, 2))
+    attacks = ", ".join(name if not level else f"{name}@{level:g}" for name, level in found.attacks)
+    for name, text in (
+        ("cases", f"{found.cases}: {found.pairs} pairs, each {attacks}"),
+        ("engine", found.engine),
+        ("source", found.source),
+        ("one batch", f"{found.batch_seconds:.1f} s for {found.batch} of {found.size[0]}x{found.size[1]} pixels"),
+        ("time", f"about {_duration(found.seconds)} if all images are that large, without the reports"),
+        ("memory", f"{found.memory_bytes / 1e9:.2f} GB on the host at the most"),
+        *(("cannot pass", cap) for cap in found.caps),
+    ):
+        table.add_row(name, Text(printable(text)))
+    console().print(table)
+    return exit_codes.PASS
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

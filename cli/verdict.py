@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deploy_robust.app.judge import CheckResult
+    from deploy_robust.report.records import Summary
 
 
 def print_result(result: CheckResult, screen: Console, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -22,7 +23,12 @@ def print_result(result: CheckResult, screen: Console, *, as_json: bool = False,
     if quiet:
         click.echo(result.verdict.sentence)
         return
-    for shown in (requirement_table(result.summary), baseline_table(result.summary), verdict_panel(result.summary)):
+    print_tables(result.summary, screen)
+    screen.print(f"report: {result.reports['html']}", soft_wrap=True, markup=False)
+
+
+def print_tables(summary: Summary, screen: Console) -> None:
+    """Prints what was required and measured, and what came of it."""
+    for shown in (requirement_table(summary), baseline_table(summary), verdict_panel(summary)):
         if shown is not None:
             screen.print(shown)
-    screen.print(f"report: {result.reports['html']}", soft_wrap=True, markup=False)

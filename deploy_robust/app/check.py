@@ -82,7 +82,9 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     out_of_time = _deadline(request.max_minutes)
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
-    execution = Execution(request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads)
+    execution = Execution(
+        request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads, policy.places
+    )
     executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
     try:
         facts = executor.start()
@@ -125,14 +127,20 @@ def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts
         "references": [CONVERSION] if facts.twin else [],
         "seed": request.seed,
         "threads": facts.threads,
-        "batch": {"pairs": request.pairs_per_batch or (8 if facts.on_gpu else 1)},
+        "batch": {"pairs": pairs_per_batch(request, facts)},
         "terms": {"attacks": list(terms.attacks), "minimum_scenes": terms.minimum_scenes, "caps": list(terms.caps)},
         "notes": list(facts.notes),
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def pairs_per_batch(request: CheckRequest, facts: Facts) -> int:
+    """Pairs executed and committed together: as asked for, or what suits the device."""
+    return request.pairs_per_batch or (8 if facts.on_gpu else 1)
+
+
+def versions() -> dict[str, str]:
+    """What the measurements may depend on, by name."""
     found = {"deploy-robust": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for package in _PACKAGES:
         try:

@@ -1,0 +1,103 @@
+"""The use case `check --dry-run`: what a check would cost, from one batch that is measured and thrown away."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy_robust.app.execution import Execution
+from deploy_robust.app.pairs import open_pairs
+from deploy_robust.app.planning import cases_of_a_pair, planner_of
+from deploy_robust.app.terms import terms_of
+from deploy_robust.gate.policy import load_policy
+from deploy_robust.gate.quantities import ENGINE
+from deploy_robust.gate.records import Case
+
+if TYPE_CHECKING:
+    from deploy_robust.app.check import CheckRequest
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a check would do and cost.
+
+    Attributes:
+        pairs: Number of pairs.
+        cases: Number of cases, at most.
+        attacks: (attack, epsilon in grey levels) that each pair goes through.
+        engine: File, precision, device and provider of the engine.
+        source: Name and device of the network that attacks are crafted on.
+        batch: Pairs in a batch.
+        size: (height, width) of the first pair, which was measured.
+        load_seconds: Starting and loading the networks, as it was.
+        batch_seconds: One batch, as it was.
+        seconds: Estimate of the whole check without its reports, if all images are as large as the measured ones.
+        memory_bytes: Peak resident memory on the host of both processes together, as it was.
+        caps: Reasons known already why the check cannot PASS.
+    """
+
+    pairs: int
+    cases: int
+    attacks: tuple[tuple[str, float], ...]
+    engine: str
+    source: str
+    batch: int
+    size: tuple[int, int]
+    load_seconds: float
+    batch_seconds: float
+    seconds: float
+    memory_bytes: int
+    caps: tuple[str, ...]
+
+
+def estimate(request: CheckRequest) -> Estimate:
+    """Measures one batch of a check and leaves nothing behind.
+
+    Raises:
+        DeployRobustError: As `app.check.check`.
+    """
+    from deploy_robust.app.check import pairs_per_batch
+    from deploy_robust.gate.isolation import IsolatedExecutor
+
+    policy = load_policy(request.policy)
+    pairs = open_pairs(request.pairs)
+    execution = Execution(request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads)
+    executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
+    try:
+        started = time.perf_counter()
+        facts = executor.start()
+        load_seconds = time.perf_counter() - started
+        terms, requirements = terms_of(policy, precision=facts.precision, twin=facts.twin, paired=pairs.paired)
+        size = pairs_per_batch(request, facts)
+        group = pairs.ids()[:size]
+        started = time.perf_counter()
+        executor.execute(tuple(Case(pair, *which) for pair in group for which in cases_of_a_pair(policy)))
+        batch_seconds = time.perf_counter() - started
+    finally:
+        executor.close()
+    scenes = len(pairs)
+    caps = list(terms.caps)
+    if scenes < terms.minimum_scenes:
+        caps.append(f"{scenes} pairs are there and a PASS needs {terms.minimum_scenes} independent scenes")
+    memory = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    engine, source = facts.engine["capabilities"], facts.source["capabilities"]
+    return Estimate(
+        pairs=scenes,
+        cases=planner_of(policy, pairs.ids(), requirements, size).size or 0,
+        attacks=cases_of_a_pair(policy),
+        engine=f"{facts.engine['file']}, {facts.precision}, on {engine['device']} ({engine['provider']})",
+        source=f"{facts.source['name']} on {source['device']}",
+        batch=size,
+        size=pairs[0].size,
+        load_seconds=load_seconds,
+        batch_seconds=batch_seconds,
+        seconds=load_seconds + batch_seconds * math.ceil(scenes / size),
+        memory_bytes=memory * _MAXRSS_UNIT,
+        caps=tuple(caps),
+    )

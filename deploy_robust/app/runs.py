@@ -1,0 +1,169 @@
+"""The use cases `runs list`, `runs show` and `runs prune`: what run folders hold, and making them smaller."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy_robust.app.judge import ENDED, PLANNED, VERDICT, CheckResult, judge_store
+from deploy_robust.errors import InputError, RunError
+from deploy_robust.gate.policy import Policy
+from deploy_robust.gate.store import FILE_NAME, SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deploy_robust.report.records import CaseRow, Summary
+
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run in a list.
+
+    Attributes:
+        folder: The run folder.
+        engine: File name of the engine.
+        data: Name of the pair source.
+        pairs: How many pairs it has.
+        done: Finished cases.
+        planned: Planned cases, at most; None where that is open.
+        ended: Whether the plan came to its end.
+        verdict: What the run came to when it was last judged; None before that.
+        policy: Name of the policy that judged it, or that it was made for.
+        megabytes: Size of the store in 10**6 bytes.
+        images: How many images it holds.
+        age_seconds: Since the last batch; 0 where the clock was set back.
+        problem: Why the run cannot be read; empty where it can.
+    """
+
+    folder: Path
+    engine: str = ""
+    data: str = ""
+    pairs: int = 0
+    done: int = 0
+    planned: int | None = None
+    ended: bool = False
+    verdict: str | None = None
+    policy: str = ""
+    megabytes: float = 0.0
+    images: int = 0
+    age_seconds: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What pruning a run did.
+
+    Attributes:
+        folder: The run folder.
+        dropped: Images that are gone.
+        kept: Images that stay.
+        megabytes_before: Size of the store before, in 10**6 bytes.
+        megabytes: Size of the store now.
+    """
+
+    folder: Path
+    dropped: int
+    kept: int
+    megabytes_before: float
+    megabytes: float
+
+
+def list_runs(under: Path) -> list[RunLine]:
+    """Every run below a folder, by path; a run that cannot be read is listed with the reason.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not under.is_dir():
+        raise InputError(f"there is no folder {under}: name one that holds runs, like `deploy-robust runs list runs`")
+    return [_line(path.parent) for path in sorted(under.rglob(FILE_NAME))]
+
+
+def show_run(folder: Path) -> tuple[RunLine, CheckResult]:
+    """A run judged anew by the policy that judged it last; nothing is written.
+
+    Raises:
+        RunError: There is no run.
+    """
+    with SqliteStore.read(folder) as store:
+        verdict, summary, _ = judge_store(store, _policy_of(store))
+    return _line(folder), CheckResult(verdict, summary, folder, {})
+
+
+def prune_run(folder: Path, *, keep: int = 0) -> Pruned:
+    """Drops the images of a run; measurements and reports stay.
+
+    Args:
+        folder: The run folder.
+        keep: So many of the worst attacked cases keep their images, and then so do all defects.
+
+    Raises:
+        RunError: There is no run, another process works on it, or it cannot be written.
+    """
+    with SqliteStore.reopen(folder) as store:
+        before = _megabytes(folder)
+        kept: set[str] = set()
+        if keep:
+            _, summary, _ = judge_store(store, _policy_of(store))
+            kept = _images_of(summary, keep)
+        dropped = store.prune(kept)
+        return Pruned(folder, dropped, len(store.image_names()), before, _megabytes(folder))
+
+
+def prune_older(under: Path, days: float, *, keep: int = 0) -> list[Pruned]:
+    """Prunes every run below a folder whose last batch is older than that many days and that still holds images.
+
+    Raises:
+        InputError: There is no such folder.
+        RunError: Another process works on one of them, or it cannot be written.
+    """
+    old = [line for line in list_runs(under) if not line.problem and line.age_seconds > days * SECONDS_PER_DAY]
+    return [prune_run(line.folder, keep=keep) for line in old if line.images]
+
+
+def _line(folder: Path) -> RunLine:
+    try:
+        with SqliteStore.read(folder) as store:
+            plan, noted = store.plan, store.noted(VERDICT)
+            return RunLine(
+                folder,
+                engine=plan["engine"]["file"],
+                data=plan["pairs"]["name"],
+                pairs=plan["pairs"]["count"],
+                done=store.cases,
+                planned=store.noted(PLANNED),
+                ended=bool(store.noted(ENDED)),
+                verdict=None if noted is None else noted["status"],
+                policy=_policy_of(store).name,
+                megabytes=_megabytes(folder),
+                images=len(store.image_names()),
+                age_seconds=max(0.0, time.time() - store.touched_at),
+            )
+    except (RunError, KeyError) as error:
+        problem = str(error) if isinstance(error, RunError) else f"its plan has no {error}"
+        return RunLine(folder, problem=problem)
+
+
+def _policy_of(store: SqliteStore) -> Policy:
+    """The policy that judged the run last, or else the one that it was made for."""
+    noted = store.noted(VERDICT)
+    return Policy.from_dict(store.plan["policy"] if noted is None else noted["policy"])
+
+
+def _images_of(summary: Summary, count: int) -> set[str]:
+    return {sha256 for row in summary.cases[:count] for sha256 in _pictures(row)} | {
+        row.image for row in summary.defects
+    }
+
+
+def _pictures(row: CaseRow) -> tuple[str, ...]:
+    return row.rainy, row.attacked, row.clean_output, row.attacked_output
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.glob(f"{FILE_NAME}*")) / 1e6

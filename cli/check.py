@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attack and engine.")
 @click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]")
 @click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    help="Images attacked together; fewer need less memory. [default: all epsilons of the batch]",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=300.0,
@@ -68,6 +73,7 @@ def command(
     provider: str | None,
     threads: int | None,
     batch: int | None,
+    rows: int | None,
     timeout: float,
     max_minutes: float | None,
     dry_run: bool,
@@ -100,6 +106,7 @@ def command(
         seed=seed,
         threads=threads,
         pairs_per_batch=batch,
+        rows=rows,
         timeout=timeout,
         max_minutes=max_minutes,
     )

@@ -46,6 +46,7 @@ class CheckRequest:
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
         pairs_per_batch: Pairs executed and committed together; None: 1 on a CPU, 8 on a GPU.
+        rows: Images attacked and run together at most; None takes all epsilons of a batch's pairs.
         timeout: Seconds that one call of a network may take before it counts as hanging.
         max_minutes: When to stop beginning batches; what is open then makes the verdict INCONCLUSIVE at best.
     """
@@ -58,6 +59,7 @@ class CheckRequest:
     seed: int = 0
     threads: int | None = None
     pairs_per_batch: int | None = None
+    rows: int | None = None
     timeout: float = 300.0
     max_minutes: float | None = None
 
@@ -83,7 +85,14 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
     execution = Execution(
-        request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads, policy.places
+        request.engine,
+        request.source,
+        request.pairs,
+        policy.attacks,
+        request.seed,
+        request.threads,
+        policy.places,
+        request.rows,
     )
     executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
     try:
@@ -127,7 +136,7 @@ def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts
         "references": [CONVERSION] if facts.twin else [],
         "seed": request.seed,
         "threads": facts.threads,
-        "batch": {"pairs": pairs_per_batch(request, facts)},
+        "batch": {"pairs": pairs_per_batch(request, facts), "rows": request.rows},
         "terms": {"attacks": list(terms.attacks), "minimum_scenes": terms.minimum_scenes, "caps": list(terms.caps)},
         "notes": list(facts.notes),
         "versions": versions(),

@@ -67,7 +67,16 @@ def estimate(request: CheckRequest) -> Estimate:
 
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
-    execution = Execution(request.engine, request.source, request.pairs, policy.attacks, request.seed, request.threads)
+    execution = Execution(
+        request.engine,
+        request.source,
+        request.pairs,
+        policy.attacks,
+        request.seed,
+        request.threads,
+        policy.places,
+        request.rows,
+    )
     executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
     try:
         started = time.perf_counter()

@@ -31,6 +31,7 @@ class Execution:
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
         places: Attack name to where the policy says it, for messages.
+        rows: Images attacked and run together at most; None takes all epsilons of a batch's pairs.
     """
 
     engine: EngineRequest
@@ -40,6 +41,7 @@ class Execution:
     seed: int
     threads: int | None = None
     places: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
 
     def __call__(self, notify: Callable[[Flight | None], None] | None = None) -> tuple[LocalExecutor, Facts]:
         """Opens everything.
@@ -67,6 +69,7 @@ class Execution:
             seed=self.seed,
             references={CONVERSION: (ENGINE, SOURCE)} if source.twin else {},
             judged=ENGINE,
+            rows=self.rows,
             notify=notify,
         )
         return executor, _facts(engine, source, torch.get_num_threads())

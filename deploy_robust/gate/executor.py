@@ -85,6 +85,7 @@ class LocalExecutor:
         deliveries: tuple[Delivery, ...] = ("8bit", "float"),
         references: Mapping[str, tuple[str, str]] | None = None,
         judged: str = "engine",
+        rows: int | None = None,
         notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
         """Joins what is measured with what measures.
@@ -99,6 +100,8 @@ class LocalExecutor:
             deliveries: How attacked images reach the networks.
             references: Parity figure to (role, role of its reference): compared on clean images.
             judged: Role whose 8-bit outputs are kept for the report.
+            rows: Images that are attacked and run together at most, for networks and images that fill the memory; None
+                takes all of a batch that share a size.
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
                 was in flight when this process ended.
         """
@@ -111,6 +114,7 @@ class LocalExecutor:
         self._deliveries = deliveries
         self._references = references or {}
         self._judged = judged
+        self._rows = rows
         self._notify = notify
         self._recent: OrderedDict[str, _Prepared] = OrderedDict()
 
@@ -124,7 +128,9 @@ class LocalExecutor:
                     found[case] = list(self._measure_clean(case, images))
                 continue
             for _, same_size in _grouped(cases, lambda case: self._prepared(case.pair).pair.size):
-                found |= self._measure_attacked(attack, same_size, images)
+                rows = self._rows or len(same_size)
+                for start in range(0, len(same_size), rows):
+                    found |= self._measure_attacked(attack, same_size[start : start + rows], images)
         return BatchResult(tuple(m for case in batch for m in found[case]), images)
 
     # -- clean images

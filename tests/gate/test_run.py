@@ -74,13 +74,14 @@ def darken(x: torch.Tensor) -> torch.Tensor:
     return x * 0.25
 
 
-def executor(**functions: Callable[[torch.Tensor], torch.Tensor]) -> LocalExecutor:
+def executor(rows: int | None = None, **functions: Callable[[torch.Tensor], torch.Tensor]) -> LocalExecutor:
     return LocalExecutor(
         pairs=Pairs(),
         subjects={role: Restorer(FunctionEngine(function)) for role, function in functions.items()},
         attacks={"corners": PlannedAttack(random_corners())},
         metrics={name: METRICS[name] for name in ("psnr", "ssim")},
         seed=3,
+        rows=rows,
     )
 
 
@@ -195,3 +196,14 @@ def test_integer_engines_see_no_float_delivery(store: SqliteStore) -> None:
     inner._subjects = {"engine": Restorer(FunctionEngine(torch.clone), io)}
     run(GRID, inner, store)
     assert {m.delivery for m in store.measurements()} == {"8bit"}
+
+
+def test_fewer_rows_at_a_time_measure_the_same(tmp_path: Path, store: SqliteStore) -> None:
+    run(GRID, executor(engine=darken), store)
+    with SqliteStore.create_or_resume(tmp_path / "by one", {}) as by_one:
+        inner = executor(rows=1, engine=darken)
+        run(GRID, inner, by_one)
+        assert list(by_one.measurements()) == list(store.measurements())
+    engine = inner._subjects["engine"].engine
+    assert isinstance(engine, FunctionEngine)
+    assert set(engine.calls) == {1}

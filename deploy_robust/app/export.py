@@ -26,6 +26,7 @@ from deploy_robust.artefact.manifest import (
     manifest_path,
 )
 from deploy_robust.artefact.onnx_graph import METADATA_PREFIX
+from deploy_robust.artefact.sweep import swept
 from deploy_robust.engine import EngineOptions
 from deploy_robust.errors import EngineDefect, ExportError, ImageError, UsageError
 from deploy_robust.gate.parity import CONVERSION, LEAST_IMAGES, parity, worst
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 EMBEDDED_SIZE = (192, 256)
 """(height, width) at which embedded sources draw for calibration and parity."""
+
+_SCRATCH = ".export-"
+"""How the names of folders begin in which steps to an artefact are made."""
 
 _SMALL, _LARGE = (97, 61), (321, 481)
 _SIZE_OF_IMAGE = (0, 1, 2, 0, 1, 0, 1, 0)
@@ -113,7 +117,7 @@ def export(
     on_step("reading images")
     images = _Images.read(pairs or PairsRequest(split="calibration"), calibration_count)
     make_folder(out)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
+    with swept(out, f"{_SCRATCH}*"), tempfile.TemporaryDirectory(dir=out, prefix=_SCRATCH) as folder:
         job = _Job(network.eval().requires_grad_(False), info, images, method, out, Path(folder), on_step)
         return [job.made(each, keep=True) for each in exporters]
 

@@ -186,6 +186,8 @@ def _is_factory(what: str) -> bool:
 
 def _from_factory(what: str, request: SourceRequest) -> Opened:
     """A module from the user's own code: it takes and gives RGB in [0, 1], NCHW float32."""
+    import torch
+
     from deploy_robust.artefact.io_description import IODescription, SizeRule
     from deploy_robust.models.checkpoints import weights_sha256
 
@@ -194,9 +196,11 @@ def _from_factory(what: str, request: SourceRequest) -> Opened:
         sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-        module: nn.Module = factory()
+        module = factory()
     except Exception as error:  # the user's code may fail in any way
         raise UsageError(f"--source {what} does not give a network: {type(error).__name__}: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(f"--source {what} gives no network but a {type(module).__name__}: return a torch.nn.Module")
     if request.checkpoint is not None:
         _load_weights(module, request.checkpoint)
     rule = getattr(module, "size_rule", SizeRule())

@@ -343,6 +343,8 @@ def test_settings_say_everything():
     [
         (lambda: make_attack("pgd-lsme"), "did you mean 'pgd-lmse'"),
         (lambda: make_attack("uniform", steps=3), "no setting 'steps'"),
+        (lambda: make_attack("pgd-lmse", iteratons=3), "did you mean 'iterations'"),
+        (lambda: make_attack("pgd-lmse", iterations="many"), "whole number"),
         (lambda: make_attack("pgd-lmse", reference="sharp"), "must be one of"),
         (lambda: make_attack("pgd-lmse", iterations=0), "at least one iteration"),
         (lambda: make_attack("pgd-lmse", step_ratio=0), "positive share"),

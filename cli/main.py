@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
@@ -15,6 +14,7 @@ import click
 from deploy_robust import __version__
 from deploy_robust.cli import exit_codes
 from deploy_robust.errors import DeployRobustError
+from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +41,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise click.UsageError(f"there is no command {name!r}: {meant}known are {', '.join(COMMANDS)}", ctx)
+            raise click.UsageError(f"there is no command {name!r}: {instead_of(name, COMMANDS)}", ctx)
         command: click.Command = importlib.import_module(f"deploy_robust.cli.{name}").command
         return command
 

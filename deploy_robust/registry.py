@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Entry = TypeVar("Entry")
+
+
+def instead_of(name: str, known: Iterable[str]) -> str:
+    """What a message about an unknown name ends with: the nearest known one, and all of them."""
+    options = list(known)
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"known are {', '.join(options)}"
 
 
 class Registry(Generic[Entry]):
@@ -43,9 +50,7 @@ class Registry(Generic[Entry]):
         try:
             return self._entries[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UsageError(f"no {self.kind} is named {name!r}: {hint}known are {', '.join(self._entries)}") from None
+            raise UsageError(f"no {self.kind} is named {name!r}: {instead_of(name, self._entries)}") from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

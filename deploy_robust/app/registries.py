@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from deploy_robust.errors import ArtefactError, EnvironmentProblem, UsageError
+from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,9 +94,7 @@ def _entry(group: str, name: str, word: str) -> EntryPoint:
     known = _entries(group)
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"unknown {word} {name!r}: {meant}known are {', '.join(sorted(known))}")
+    raise UsageError(f"no {word} is named {name!r}: {instead_of(name, sorted(known))}")
 
 
 def _load(entry: EntryPoint) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import TYPE_CHECKING
 
 from deploy_robust.attacks.noise import random_corners, uniform_noise
 from deploy_robust.attacks.pgd import pgd_lmse
 from deploy_robust.errors import UsageError
-from deploy_robust.registry import Registry
+from deploy_robust.registry import Registry, instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +33,7 @@ def make_attack(name: str, **settings: str | int | float | bool) -> Attack:
     known = inspect.signature(factory).parameters
     for key, value in settings.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"attack {name!r} has no setting {key!r}: {hint}")
+            raise UsageError(f"attack {name!r} has no setting {key!r}: {instead_of(key, known)}")
         if not _fits(value, known[key].default):
             kind = _KIND_NAME[type(known[key].default)]
             raise UsageError(f"setting {key} of attack {name!r} must be a {kind} (got {value!r})")

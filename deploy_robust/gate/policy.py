@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.quantities import QUANTITIES, quantity
 from deploy_robust.gate.records import Requirement
+from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -177,10 +177,12 @@ class _Reader:
             if key not in line:
                 raise self._error("requirement", f"a requirement needs a {key}")
         if line["quantity"] not in QUANTITIES:
-            raise self._error(line["quantity"], self._unknown("quantity", line["quantity"], QUANTITIES))
+            word = line["quantity"]
+            raise self._error(word, f"unknown quantity {word!r}: {instead_of(word, QUANTITIES)}")
         statistic = line.get("statistic", "mean")
         if statistic not in ("mean", "min", "max"):
-            raise self._error(str(statistic), self._unknown("statistic", str(statistic), ("mean", "min", "max")))
+            known = instead_of(str(statistic), ("mean", "min", "max"))
+            raise self._error(str(statistic), f"unknown statistic {statistic!r}: {known}")
         bounds = [self._get(line, key, float, None) for key in ("at_least", "at_most")]
         if bounds == [None, None]:
             raise self._error(line["name"], f"requirement {line['name']} needs at_least or at_most")
@@ -231,13 +233,7 @@ class _Reader:
     def _known(self, table: dict[str, Any], known: Collection[str]) -> None:
         for key in table:
             if key not in known:
-                raise self._error(key, self._unknown("key", key, known))
-
-    @staticmethod
-    def _unknown(what: str, word: str, known: Collection[str]) -> str:
-        near = difflib.get_close_matches(word, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        return f"unknown {what} {word!r}: {hint}"
+                raise self._error(key, f"unknown key {key!r}: {instead_of(key, known)}")
 
     def _error(self, word: str, complaint: str) -> PolicyError:
         return PolicyError(f"{self._place(word)}: {complaint}")

@@ -5,7 +5,6 @@ A new network is one file beside this one and one `MODELS.add(...)` below.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.errors import UsageError
 from deploy_robust.models.derainer import ModelIdentity
+from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -104,7 +104,7 @@ class ModelRegistry:
             UsageError: There is none.
         """
         if name not in self._specs:
-            raise UsageError(_unknown("model", name, self._specs))
+            raise UsageError(f"no model is named {name!r}: {instead_of(name, self._specs)}")
         return self._specs[name]
 
     def presets(self, name: str) -> list[str]:
@@ -125,22 +125,15 @@ class ModelRegistry:
         spec = self.spec(name)
         preset = next(iter(spec.presets)) if preset is None else preset
         if preset not in spec.presets:
-            raise UsageError(_unknown(f"preset of {name}", preset, spec.presets))
+            raise UsageError(f"{name} has no preset {preset!r}: {instead_of(preset, spec.presets)}")
         model_class = spec.model_class()
         accepted = inspect.signature(model_class).parameters
         if unknown := [key for key in overrides if key not in accepted]:
-            raise UsageError(_unknown(f"argument of {name}", unknown[0], accepted))
+            raise UsageError(f"{name} has no argument {unknown[0]!r}: {instead_of(unknown[0], accepted)}")
         arguments = {**spec.presets[preset], **overrides}
         model = model_class(**arguments)
         model.identity = ModelIdentity(name=name, preset=preset, arguments=arguments)
         return model
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    options = list(known)
-    nearest = difflib.get_close_matches(name, options, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what}: {name!r}; {hint}known: {', '.join(options)}"
 
 
 def _imported(path: str) -> Any:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SHELL := /bin/bash
 
-.PHONY: help demo test test-all lint format wheel clean
+.PHONY: help demo test soak test-all lint format wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

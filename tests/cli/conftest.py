@@ -232,3 +232,89 @@ def cli() -> Any:
         *(value, graph, identity, blur, constant, poisoned, shrinking),
     )
     return SimpleNamespace(**{function.__name__: function for function in functions}, QUICK=QUICK, ANY=ANY)
+
+
+MODULE = '''
+"""An engine of somebody else's, in a package of its own: it does to images what its file says."""
+import json, os, signal
+from pathlib import Path
+from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.engine import Capabilities, Health
+
+class Engine:
+    capabilities = Capabilities(runtime="made up 1.0", provider="imagination", precision="fp32")
+
+    def __init__(self, script):
+        self.script = script
+
+    def run(self, batch, out=None):
+        peak = round(batch.max().item() * 255)
+        for low, high, what in self.script:
+            if low <= peak <= high:
+                getattr(self, what)()
+                if what == "dtype":
+                    return (batch * 255).int()
+        return batch * 0.9
+
+    def hang(self):
+        Path("hanging").write_text(str(os.getpid()))
+        signal.pause()
+
+    def hang_unless_cured(self):
+        if "CURED" not in os.environ:
+            self.hang()
+
+    def abort(self):
+        os.abort()
+
+    def dtype(self):
+        pass
+
+    def fault(self):
+        raise RuntimeError("out of imagination")
+
+    def close(self):
+        pass
+
+class Lame(Engine):
+    @property
+    def capabilities(self):
+        raise KeyError("what can it do")
+
+class Kind:
+    name = "made-up"
+    suffixes = (".madeup",)
+
+    def open(self, path, options):
+        script = json.loads(path.read_text())
+        if script == "fault":
+            raise RuntimeError("cannot imagine")
+        return (Lame if script == "lame" else Engine)(script), options.io or IODescription()
+
+    def health(self):
+        return [Health("made-up", True, "1.0")]
+
+KIND = Kind()
+'''
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which that package is installed."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "madeup.py").write_text(MODULE)
+    info = site / "madeup-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: madeup\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[deploy_robust.engines]\nmade-up = madeup:KIND\n")
+    return {"PYTHONPATH": str(site)}
+
+
+@pytest.fixture(scope="session")
+def brightness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs named after how they react to thresholds of 201 and 230: ``bright`` lies above both, ``dark`` below both,
+    and attacked versions of ``middle``, and only these, between them.
+    """
+    peaks = {"bright": 255, "dark": 120, "middle": 200}
+    pairs = {name: (picture(i, brightest=peaks[name]),) * 2 for i, name in enumerate(peaks)}
+    return write_pairs(tmp_path_factory.mktemp("pairs"), pairs)

@@ -1,0 +1,91 @@
+"""Ways to end that are no verdict: faults of ours, Ctrl-C, a reader who has gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_fault_of_ours_is_told_in_one_line_and_its_traceback_on_demand(
+    cli: Any, package: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "net.madeup").write_text('"lame"')
+    (tmp_path / "quick.toml").write_text(cli.QUICK)
+    check = ("check", "--engine", "net.madeup", "--policy", "quick.toml", "--size", "32")
+    ended = cli.run(*check, cwd=tmp_path, environment=package)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.count("\n") == 1
+    assert "internal error" in ended.err
+    assert "KeyError: 'what can it do'" in ended.err
+    debugged = cli.run("--debug", *check, cwd=tmp_path, environment=package)
+    assert debugged.code == 2
+    assert "in capabilities" in debugged.err
+
+
+def batches(run: Path) -> list[tuple[Any, ...]]:
+    if not (run / "run.sqlite").is_file():
+        return []
+    store = sqlite3.connect(f"file:{run / 'run.sqlite'}?mode=ro", uri=True)
+    try:
+        return store.execute("SELECT number, digest, finished_at FROM batch ORDER BY number").fetchall()
+    except sqlite3.OperationalError:  # the tables are about to be made
+        return []
+    finally:
+        store.close()
+
+
+def test_an_interrupted_check_goes_on_with_the_same_command(
+    cli: Any, package: dict[str, str], brightness: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.madeup").write_text(json.dumps([[201, 205, "hang_unless_cured"]]))
+    (tmp_path / "quick.toml").write_text(cli.QUICK)
+    check = ("check", "--engine", "net.madeup", "--policy", "quick.toml", "--data", str(brightness), "--out", "run")
+    process = cli.start(*check, cwd=tmp_path, environment=package, process_group=0)
+    hanging, end = tmp_path / "hanging", time.monotonic() + 120
+    while not (hanging.exists() and hanging.read_text()):
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    before = batches(tmp_path / "run")
+    assert before
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.lstrip().startswith("deploy-robust: interrupted")  # after ^C click begins a new line
+    assert err.strip().count("\n") == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(hanging.read_text()), 0)
+    assert not (tmp_path / "run" / "report.json").exists()
+
+    cured = cli.run(*check, cwd=tmp_path, environment={**package, "CURED": "1"})
+    assert cured.code in (0, 1, 3), cured.err
+    after = batches(tmp_path / "run")
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["defects"] == []
+    assert {row["case"]["pair"] for row in report["cases"]} == {"bright", "dark", "middle"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["check"]])
+def test_a_reader_who_has_gone_is_no_verdict(cli: Any, tmp_path: Path, arguments: list[str]) -> None:
+    if arguments == ["check"]:
+        cli.identity(tmp_path / "net.onnx")
+        (tmp_path / "quick.toml").write_text(cli.QUICK)
+        arguments = ["check", "--engine", "net.onnx", "--policy", "quick.toml", "--size", "32", "--limit", "2"]
+    process = cli.start(*arguments, cwd=tmp_path)
+    process.stdout.close()
+    assert process.wait(timeout=120) == 2
+    assert process.stderr.read() == ""
+    process.stderr.close()

@@ -134,8 +134,9 @@ def write_pairs(folder: Path, pairs: Mapping[str, tuple[NDArray[Any], NDArray[An
     """A folder in the layout ``rain`` and ``norain``; names without suffix."""
     for name, images in pairs.items():
         for kind, image in zip(("rain", "norain"), images, strict=True):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(folder / kind / f"{name}.png")
+            path = folder / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
     return folder
 
 

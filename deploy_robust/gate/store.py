@@ -22,7 +22,7 @@ from deploy_robust.errors import RunError
 from deploy_robust.gate.records import Case, Defect, Measurement, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -243,43 +243,61 @@ class SqliteStore:
 
     # -- reading
 
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RunError:
+        return RunError(f"{self.folder / FILE_NAME} is damaged: {error}; move the folder away and check again")
+
+    def _decoded(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise self._damaged(error) from error
+
+    def _row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        return next(self._rows(query, values), None)
+
     @property
     def plan(self) -> dict[str, Any]:
         """What the run was made for."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
-        plan: dict[str, Any] = json.loads(row[0])
+        ((text,),) = self._rows("SELECT value FROM meta WHERE key = 'plan'")
+        plan: dict[str, Any] = self._decoded(text)
         return plan
 
     def noted(self, key: str) -> Any:
         """A fact kept by `note`; None where there is none."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"note:{key}",)).fetchone()
-        return None if row is None else json.loads(row[0])
+        row = self._row("SELECT value FROM meta WHERE key = ?", (f"note:{key}",))
+        return None if row is None else self._decoded(row[0])
 
     def finished(self) -> list[str]:
         """Digests of the finished batches, in order."""
-        return [row[0] for row in self._db.execute("SELECT digest FROM batch ORDER BY number")]
+        return [row[0] for row in self._rows("SELECT digest FROM batch ORDER BY number")]
 
     @property
     def cases(self) -> int:
         """How many cases are finished."""
-        (count,) = self._db.execute("SELECT COALESCE(SUM(cases), 0) FROM batch").fetchone()
+        ((count,),) = self._rows("SELECT COALESCE(SUM(cases), 0) FROM batch")
         return int(count)
 
     @property
     def touched_at(self) -> float:
         """When the last batch was finished, or the run was made, in seconds since the epoch."""
-        (last,) = self._db.execute("SELECT MAX(finished_at) FROM batch").fetchone()
+        ((last,),) = self._rows("SELECT MAX(finished_at) FROM batch")
         if last is None:
-            (made,) = self._db.execute("SELECT value FROM meta WHERE key = 'created_at'").fetchone()
+            ((made,),) = self._rows("SELECT value FROM meta WHERE key = 'created_at'")
             last = json.loads(made)
         return float(last)
 
     def batch_of(self, case: Case) -> int | None:
         """The batch that measured a case; None where none did."""
-        row = self._db.execute(
+        row = self._row(
             "SELECT batch FROM measurement WHERE pair = ? AND attack = ? AND level = ? LIMIT 1",
             (case.pair, case.attack, case.level),
-        ).fetchone()
+        )
         return None if row is None else int(row[0])
 
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
@@ -288,12 +306,12 @@ class SqliteStore:
         columns = (
             "pair, attack, level, scene, role, delivery, metrics, defect, defect_detail, input_image, output_image"
         )
-        for row in self._db.execute(f"SELECT {columns} FROM measurement {where} ORDER BY id", values):  # noqa: S608
+        for row in self._rows(f"SELECT {columns} FROM measurement {where} ORDER BY id", values):  # noqa: S608
             yield _from_row(row)
 
     def image_names(self) -> list[str]:
         """SHA-256 of every image that the run holds, in order of the digest."""
-        return [row[0] for row in self._db.execute("SELECT sha256 FROM image ORDER BY sha256")]
+        return [row[0] for row in self._rows("SELECT sha256 FROM image ORDER BY sha256")]
 
     def image(self, sha256: str) -> NDArray[np.uint8]:
         """An image (H, W, 3) uint8 by its SHA-256.
@@ -305,7 +323,7 @@ class SqliteStore:
 
     def png(self, sha256: str) -> bytes:
         """The same, as the bytes of a PNG file."""
-        row = self._db.execute("SELECT png FROM image WHERE sha256 = ?", (sha256,)).fetchone()
+        row = self._row("SELECT png FROM image WHERE sha256 = ?", (sha256,))
         if row is None:
             raise RunError(f"the run in {self.folder} holds no image {sha256[:12]}: it was pruned or never kept")
         png: bytes = row[0]
@@ -340,7 +358,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         # A committed batch survives a power cut, not only a crash of this process.
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
-        raise RunError(f"cannot open {path}: {error}") from error
+        raise RunError(
+            f"cannot open {path}: {error}; it is damaged or none of our runs: name another folder, or move it away"
+        ) from error
     return connection
 
 

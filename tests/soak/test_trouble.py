@@ -74,11 +74,21 @@ def test_a_read_only_folder(bench: Any) -> None:
     assert not list(folder.iterdir())
 
 
-def test_a_damaged_store_is_told(bench: Any, checked: Any) -> None:
-    folder = bench.folder / "damaged"
+def test_a_store_that_is_none_is_told(bench: Any) -> None:
+    folder = bench.folder / "other"
     folder.mkdir()
     (folder / FILE_NAME).write_bytes(b"not a database at all" * 400)
-    assert "damaged" in complaint(bench.run(*bench.check("damaged")))
+    assert "it is damaged or none of our runs" in complaint(bench.run(*bench.check("other")))
+
+
+def test_a_store_with_a_hole_in_it_is_told(bench: Any, checked: Any) -> None:
+    folder = bench.folder / "holed"
+    shutil.copytree(bench.folder / "whole", folder)
+    content = bytearray((folder / FILE_NAME).read_bytes())
+    content[2 * 4096 :] = bytes(len(content) - 2 * 4096)
+    (folder / FILE_NAME).write_bytes(content)
+    for command in (("runs", "show", "holed"), ("judge", "holed", "--policy", "tiny.toml")):
+        assert "is damaged" in complaint(bench.run(*command))
 
 
 def test_a_clock_that_was_set_back_changes_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
 The real command, on a folder of 32x32 pairs, with an ONNX file that answers its input and a source that does the same,
 so that what is left is ours: reading, noise, metrics, transactions, judging, reports. Resident memory of both processes
 is read five times a second. Flat means: the largest figure after the first 200 images is at most 5 % above the largest
-one before. The reports, which hold all cases at once, are counted apart.
+one before, for each process while images are measured and for both together over the whole run. The reports, which hold
+all cases at once, are also counted apart: they are written when the process for batches has ended.
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ def main() -> None:
         end = largest(samples, which, images, images + 1)
         figures |= {f"{role}_first_{WARM}_MB": round(before, 1), f"{role}_after_MB": round(after, 1)}
         figures |= {f"{role}_growth": round(after / before - 1, 4), f"{role}_reports_MB": round(end, 1)}
-    figures["flat"] = all(figures[f"{role}_growth"] <= GOAL - 1 for role in ("parent", "worker"))
+    together = [(finished, parent + worker, 0.0) for finished, parent, worker in samples]
+    before, after = largest(together, 1, 1, WARM), largest(together, 1, WARM, images + 1)
+    figures |= {"together_growth": round(after / before - 1, 4)}
+    figures["flat"] = all(figures[f"{which}_growth"] <= GOAL - 1 for which in ("parent", "worker", "together"))
     for key, value in figures.items():
         print(f"{key:>24}  {value}")
     if arguments.out is not None:

@@ -113,6 +113,7 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
             store.note(reopening.NOTE, note)
             store.note(PLANNED, planner.size)
             store.note(ENDED, run(planner, executor, store, on_batch=count, keep_going=lambda: not out_of_time()))
+            executor.close()  # reports need no network, and the memory of both together would be the peak
             return judge_and_report(store, policy, request.out)
     finally:
         executor.close()

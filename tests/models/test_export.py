@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 UNSEEN = [(1, 96, 160), (3, 80, 48), (1, 67, 93)]
 CONTROL_FLOW = {"If", "Loop", "Scan"}
 
-# Tracing takes a few hundredths of a second for each operator: these have the most.
-LONG = {"mprnet", "mprnet-r-seadd-mb", "umrl"}
-
 
 @pytest.fixture(scope="session")
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -40,11 +37,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return model, path
 
 
-every_network = pytest.mark.parametrize(
-    "exported",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in MODELS.names()],
-    indirect=True,
-)
+every_network = pytest.mark.parametrize("exported", MODELS.names(), indirect=True)
 
 
 @every_network

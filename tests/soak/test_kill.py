@@ -46,7 +46,6 @@ def finished(folder: Path) -> int:
         return 0
 
 
-@pytest.mark.slow
 def test_a_killed_check_goes_on_and_ends_with_the_same_bytes(bench: Any, checked: Any, points: Points) -> None:
     whole, out = dump(bench.folder / "whole"), bench.folder / "killed"
     with sqlite3.connect(bench.folder / "whole" / FILE_NAME) as db:
@@ -112,7 +111,6 @@ def test_two_processes_on_one_folder(bench: Any, checked: Any) -> None:
         assert store.cases == 12 * 3
 
 
-@pytest.mark.slow
 def test_a_killed_export_leaves_nothing_or_a_whole_artefact(bench: Any, points: Points) -> None:
     whole = bench.run(*EXPORT, "--out", "engines")
     assert whole.code == 0, whole.err
@@ -135,7 +133,6 @@ def test_a_killed_export_leaves_nothing_or_a_whole_artefact(bench: Any, points: 
     assert kills
 
 
-@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(bench: Any, points: Points) -> None:
     whole = bench.run(*TRAIN, "--out", "whole.safetensors")
     assert whole.code == 0, whole.err

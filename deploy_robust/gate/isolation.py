@@ -61,6 +61,7 @@ class IsolatedExecutor(Generic[F]):
         *,
         judged: str,
         timeout: float,
+        loading: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Plans a process; `start` makes it.
@@ -70,11 +71,13 @@ class IsolatedExecutor(Generic[F]):
                 of every engine call: the flight before, None after.
             judged: Role whose crashes and hangs are the engine's own.
             timeout: Seconds that one call of a network may take.
+            loading: Seconds that opening the networks may take.
             clock: Monotonic seconds.
         """
         self._builder = builder
         self._judged = judged
         self._timeout = timeout
+        self._loading = loading
         self._clock = clock
         self._worker: _Worker | None = None
         self._flight: Flight | None = None
@@ -89,7 +92,7 @@ class IsolatedExecutor(Generic[F]):
         self._worker = worker = _spawn()
         try:
             worker.line.send(self._builder)
-            kind, answer, _ = self._wait(worker)
+            kind, answer, _ = self._wait(worker, loading=self._loading)
         except (EOFError, OSError) as error:
             worker.process.wait()
             how = _how(worker.process)
@@ -99,7 +102,11 @@ class IsolatedExecutor(Generic[F]):
                 "try the engine alone with the tool that made it, and look for its message above"
             ) from error
         if kind != READY:
-            raise RunError("loading the networks did not end: give it more time with --timeout")
+            self.close()
+            raise EnvironmentProblem(
+                f"loading the networks did not end within {self._loading:g} seconds: "
+                "load the engine alone with the tool that made it, to see whether it comes up at all"
+            )
         self.facts = answer
         return self.facts
 
@@ -134,13 +141,14 @@ class IsolatedExecutor(Generic[F]):
             self._worker.kill()
             self._worker = None
 
-    def _wait(self, worker: _Worker) -> tuple[str, Any, Flight | None]:
-        """Listens until the answer, an error, or the time-out of a call in flight (its kind is then empty)."""
+    def _wait(self, worker: _Worker, loading: float | None = None) -> tuple[str, Any, Flight | None]:
+        """Listens until the answer, an error, or a time-out of loading or of a call in flight (the kind is then empty)."""
         self._flight = None
         started = self._clock()
         while True:
             if not worker.line.poll(_PATIENCE):
-                if self._flight is not None and self._clock() - started > self._timeout:
+                limit = self._timeout if self._flight is not None else loading
+                if limit is not None and self._clock() - started > limit:
                     return "", None, self._flight
                 if worker.process.poll() is not None and not worker.line.poll(0):
                     raise EOFError

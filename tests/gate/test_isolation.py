@@ -53,6 +53,8 @@ class Builder:
     def __call__(self, notify: Callable[[Flight | None], None]) -> tuple[Scripted, str]:
         if self.trouble == "abort":
             os.abort()
+        if self.trouble == "hang":
+            signal.pause()
         if self.trouble == "refuse":
             raise EngineDefect("shape", "wrong shape")
         return Scripted(notify), "facts"
@@ -118,6 +120,12 @@ def test_a_load_that_ends_the_process_is_told() -> None:
     with pytest.raises(EnvironmentProblem, match="SIGABRT"):
         executor.start()
     executor.close()
+
+
+def test_a_load_that_hangs_is_told() -> None:
+    executor: IsolatedExecutor[str] = IsolatedExecutor(Builder("hang"), judged="engine", timeout=5, loading=4)
+    with pytest.raises(EnvironmentProblem, match="did not end within 4 seconds"):
+        executor.start()
 
 
 def test_a_load_that_is_refused_is_told_with_its_kind() -> None:

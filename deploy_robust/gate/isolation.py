@@ -142,7 +142,7 @@ class IsolatedExecutor(Generic[F]):
             self._worker = None
 
     def _wait(self, worker: _Worker, loading: float | None = None) -> tuple[str, Any, Flight | None]:
-        """Listens until the answer, an error, or a time-out of loading or of a call in flight (the kind is then empty)."""
+        """Listens until the answer, an error, or a time-out of loading or of a call (the kind is then empty)."""
         self._flight = None
         started = self._clock()
         while True:

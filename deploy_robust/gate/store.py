@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import io
 import json
-import math
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
@@ -19,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from deploy_robust.errors import RunError
-from deploy_robust.gate.records import Case, Defect, Measurement, digest_of
+from deploy_robust.gate.records import digest_of
+from deploy_robust.gate.rows import COLUMNS, from_row, to_png, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from deploy_robust.gate.records import Batch, BatchResult, Delivery
+    from deploy_robust.gate.records import Batch, BatchResult, Case, Measurement
 
 SCHEMA_VERSION = 1
 FILE_NAME = "run.sqlite"
@@ -200,12 +200,11 @@ class SqliteStore:
             )
             self._db.executemany(
                 "INSERT OR IGNORE INTO image VALUES (?, ?)",
-                [(sha256, _to_png(image)) for sha256, image in result.images.items() if not self._has_image(sha256)],
+                [(sha256, to_png(image)) for sha256, image in result.images.items() if not self._has_image(sha256)],
             )
             self._db.executemany(
-                "INSERT INTO measurement (batch, pair, attack, level, scene, role, delivery, metrics, defect, "
-                "defect_detail, input_image, output_image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_to_row(index, measurement) for measurement in result.measurements],
+                f"INSERT INTO measurement (batch, {COLUMNS}) VALUES ({', '.join('?' * 12)})",  # noqa: S608
+                [to_row(index, measurement) for measurement in result.measurements],
             )
 
     def _has_image(self, sha256: str) -> bool:
@@ -303,11 +302,8 @@ class SqliteStore:
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
         """The measurements of one batch, or of all, in the order of execution."""
         where, values = ("", ()) if batch is None else ("WHERE batch = ?", (batch,))
-        columns = (
-            "pair, attack, level, scene, role, delivery, metrics, defect, defect_detail, input_image, output_image"
-        )
-        for row in self._rows(f"SELECT {columns} FROM measurement {where} ORDER BY id", values):  # noqa: S608
-            yield _from_row(row)
+        for row in self._rows(f"SELECT {COLUMNS} FROM measurement {where} ORDER BY id", values):  # noqa: S608
+            yield from_row(row)
 
     def image_names(self) -> list[str]:
         """SHA-256 of every image that the run holds, in order of the digest."""
@@ -362,43 +358,3 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"cannot open {path}: {error}; it is damaged or none of our runs: name another folder, or move it away"
         ) from error
     return connection
-
-
-def _to_png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    # Level 1: attacked images are noise, and more effort buys a few per cent at several times the time.
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _to_row(batch: int, m: Measurement) -> tuple[Any, ...]:
-    metrics = {name: value if math.isfinite(value) else repr(value) for name, value in m.values.items()}
-    return (
-        batch,
-        m.case.pair,
-        m.case.attack,
-        m.case.level,
-        m.scene,
-        m.role,
-        m.delivery,
-        json.dumps(metrics),
-        None if m.defect is None else m.defect.kind,
-        None if m.defect is None else m.defect.detail,
-        m.input_image,
-        m.output_image,
-    )
-
-
-def _from_row(row: tuple[Any, ...]) -> Measurement:
-    pair, attack, level, scene, role, delivery, metrics, defect, detail, input_image, output_image = row
-    how: Delivery = delivery
-    return Measurement(
-        case=Case(pair, attack, level),
-        scene=scene,
-        role=role,
-        delivery=how,
-        values={name: float(value) for name, value in json.loads(metrics).items()},
-        defect=None if defect is None else Defect(defect, detail),
-        input_image=input_image,
-        output_image=output_image,
-    )

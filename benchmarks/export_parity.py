@@ -3,7 +3,7 @@
     python benchmarks/export_parity.py [NAME ...]
 
 Weights are fresh; what is measured is the graph. Rows are kept in ``benchmarks/results/export-parity.json``, a
-network that has its row is left alone, and ``docs/models/export.md`` is written from the rows.
+network that has its row is left alone, and ``docs/export_parity.md`` is written from the rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from deploy_robust.restorer import Restorer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "export-parity.json"
-PAGE = HERE.parent / "docs" / "models" / "export.md"
+PAGE = HERE.parent / "docs" / "export_parity.md"
 SIZES = ((96, 160), (80, 48), (67, 93))
 """The exporter's example is 64x96; the last size breaks every size rule."""
 PRESETS = ("official", "official-r", "benchmark", "practical", "rc")

@@ -2,67 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import signal
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, RunError
 from deploy_robust.gate.isolation import IsolatedExecutor
-from deploy_robust.gate.records import Batch, BatchResult, Case, Flight, Measurement
+from deploy_robust.gate.records import Batch, BatchResult, Case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from types import ModuleType
 
 HERE = os.getpid()
 
 
-@dataclass
-class Scripted:
-    """An executor that does to its process what the case's id says."""
-
-    notify: Callable[[Flight | None], None]
-
-    def execute(self, batch: Batch) -> BatchResult:
-        (case,) = batch
-        what, _, role = case.pair.partition(" in ")
-        image = np.full((32, 32, 3), 7, np.uint8)
-        if role:
-            self.notify(Flight(role, (case,), ("scene",), "8bit", (image,) if role == "engine" else ()))
-        if what == "abort":
-            os.abort()
-        if what == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if what == "hang":
-            signal.pause()
-        if what == "refuse":
-            raise ArtefactError("not this file")
-        self.notify(None)
-        return BatchResult((Measurement(case, "scene", "engine", "8bit", {"pid": float(os.getpid())}),))
-
-
-@dataclass
-class Builder:
-    """Makes a `Scripted`; fails as told."""
-
-    trouble: str = ""
-
-    def __call__(self, notify: Callable[[Flight | None], None]) -> tuple[Scripted, str]:
-        if self.trouble == "abort":
-            os.abort()
-        if self.trouble == "hang":
-            signal.pause()
-        if self.trouble == "refuse":
-            raise EngineDefect("shape", "wrong shape")
-        return Scripted(notify), "facts"
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module `scripted`, importable here and, because the worker inherits the path, there."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("scripted")
 
 
 @pytest.fixture
-def isolated() -> Iterator[IsolatedExecutor[Any]]:
-    executor: IsolatedExecutor[Any] = IsolatedExecutor(Builder(), judged="engine", timeout=0.5)
+def isolated(scripted: ModuleType) -> Iterator[IsolatedExecutor[Any]]:
+    executor: IsolatedExecutor[Any] = IsolatedExecutor(scripted.Builder(), judged="engine", timeout=0.5)
     yield executor
     executor.close()
 
@@ -115,21 +82,21 @@ def test_errors_come_back_as_they_are(isolated: IsolatedExecutor[str]) -> None:
     assert pid(isolated.execute(batch("a"))) != HERE
 
 
-def test_a_load_that_ends_the_process_is_told() -> None:
-    executor: IsolatedExecutor[str] = IsolatedExecutor(Builder("abort"), judged="engine", timeout=5)
+def test_a_load_that_ends_the_process_is_told(scripted: ModuleType) -> None:
+    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("abort"), judged="engine", timeout=5)
     with pytest.raises(EnvironmentProblem, match="SIGABRT"):
         executor.start()
     executor.close()
 
 
-def test_a_load_that_hangs_is_told() -> None:
-    executor: IsolatedExecutor[str] = IsolatedExecutor(Builder("hang"), judged="engine", timeout=5, loading=4)
+def test_a_load_that_hangs_is_told(scripted: ModuleType) -> None:
+    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("hang"), judged="engine", timeout=5, loading=4)
     with pytest.raises(EnvironmentProblem, match="did not end within 4 seconds"):
         executor.start()
 
 
-def test_a_load_that_is_refused_is_told_with_its_kind() -> None:
-    executor: IsolatedExecutor[str] = IsolatedExecutor(Builder("refuse"), judged="engine", timeout=5)
+def test_a_load_that_is_refused_is_told_with_its_kind(scripted: ModuleType) -> None:
+    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("refuse"), judged="engine", timeout=5)
     with pytest.raises(EngineDefect, match="wrong shape") as caught:
         executor.start()
     assert caught.value.kind == "shape"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WEIGHTS = "prenet-small"
 SCENES = 24
 """As many as the default policy needs to pass anything."""
-SIZE = (64, 64)
+SIZE = (80, 80)
 """Small enough for a few minutes on two cores, large enough for streets to be streets."""
 
 

@@ -63,6 +63,12 @@ class CheckRequest:
     timeout: float = 300.0
     max_minutes: float | None = None
 
+    def execution(self, policy: Policy) -> Execution:
+        """What executes it."""
+        return Execution(
+            self.engine, self.source, self.pairs, policy.attacks, self.seed, self.threads, policy.places, self.rows
+        )
+
 
 def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], None] | None = None) -> CheckResult:
     """Checks an engine.
@@ -84,17 +90,7 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     out_of_time = _deadline(request.max_minutes)
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
-    execution = Execution(
-        request.engine,
-        request.source,
-        request.pairs,
-        policy.attacks,
-        request.seed,
-        request.threads,
-        policy.places,
-        request.rows,
-    )
-    executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
+    executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
     try:
         facts = executor.start()
         terms, requirements = terms_of(policy, precision=facts.precision, twin=facts.twin, paired=pairs.paired)

@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy_robust.app.execution import Execution
 from deploy_robust.app.pairs import open_pairs
 from deploy_robust.app.planning import cases_of_a_pair, planner_of
 from deploy_robust.app.terms import terms_of
@@ -67,17 +66,7 @@ def estimate(request: CheckRequest) -> Estimate:
 
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
-    execution = Execution(
-        request.engine,
-        request.source,
-        request.pairs,
-        policy.attacks,
-        request.seed,
-        request.threads,
-        policy.places,
-        request.rows,
-    )
-    executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
+    executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
     try:
         started = time.perf_counter()
         facts = executor.start()

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from deploy_robust import keyed
-from deploy_robust.artefact.io_description import SMALLEST_SIDE
+from deploy_robust.data.embedded import EmbeddedSource
 from deploy_robust.data.images import read_image
 from deploy_robust.data.pairs import Pair
-from deploy_robust.data.rain import RAIN_VERSION, RainSettings, add_rain
+from deploy_robust.data.rain import add_rain
 from deploy_robust.errors import EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from deploy_robust.data.rain import RainSettings
 
 PhotoSplit = Literal["train", "test"]
 
@@ -70,7 +72,7 @@ wheel): rain on their black or flat grounds says nothing.
 """
 
 
-class PhotoSource:
+class PhotoSource(EmbeddedSource):
     """Crops of the embedded photographs at their own resolution, with synthetic rain.
 
     Pair `index` is a crop of photograph ``index % n``; its place and its rain come from its own key. Crops of one
@@ -97,17 +99,7 @@ class PhotoSource:
         split: PhotoSplit = "test",
         rain: RainSettings | None = None,
     ) -> None:
-        if count < 1:
-            raise UsageError(f"photos: count={count}: at least 1")
-        if min(size) < SMALLEST_SIDE:
-            raise UsageError(f"photos: size {size[0]}x{size[1]}: height and width of at least {SMALLEST_SIDE} pixels")
-        if split not in get_args(PhotoSplit):
-            raise UsageError(f"photos: split {split!r}: one of {', '.join(get_args(PhotoSplit))}")
-        self._count = count
-        self._seed = seed
-        self._size = size
-        self._split = split
-        self._rain = rain if rain is not None else RainSettings()
+        super().__init__("photos", count, seed=seed, size=size, split=split, splits=get_args(PhotoSplit), rain=rain)
         self._photographs = tuple(photograph for photograph in PHOTOGRAPHS if photograph.split == split)
         self._images = tuple(_read(photograph) for photograph in self._photographs)
         for photograph, image in zip(self._photographs, self._images, strict=True):
@@ -118,38 +110,11 @@ class PhotoSource:
                     "ask for a smaller one"
                 )
 
-    @property
-    def name(self) -> str:
-        """Short name for tables."""
-        return "photos"
-
-    @property
-    def paired(self) -> bool:
-        """Every crop has its ground truth."""
-        return True
-
-    @property
-    def identity(self) -> Mapping[str, str | int | float | bool | None]:
-        """Everything that the bytes depend on."""
+    def _origin(self) -> Mapping[str, str | int]:
         files = hashlib.sha256("".join(photograph.sha256 for photograph in self._photographs).encode()).hexdigest()
-        return {
-            "source": self.name,
-            "files": files[:16],
-            "split": self._split,
-            "seed": self._seed,
-            "count": self._count,
-            "height": self._size[0],
-            "width": self._size[1],
-            "rain": self._rain.digest(),
-            "rain_version": RAIN_VERSION,
-        }
+        return {"files": files[:16]}
 
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Pair:
-        if not 0 <= index < self._count:
-            raise IndexError(f"photo {index} of {self._count}")
+    def _make(self, index: int) -> Pair:
         which = index % len(self._images)
         image, (height, width) = self._images[which], self._size
         rng = keyed.generator(self._seed, "photo", self._split, index)
@@ -158,10 +123,6 @@ class PhotoSource:
         clean = image[top : top + height, left : left + width].copy()
         rainy = add_rain(clean, keyed.generator(self._seed, "rain", "photo", self._split, index), self._rain)
         return Pair(id=self._id(index), rainy=rainy, clean=clean, scene=f"photo-{self._photographs[which].scene}")
-
-    def ids(self) -> list[str]:
-        """The ids in order, like ``photo-test-000001-chelsea``."""
-        return [self._id(index) for index in range(self._count)]
 
     def _id(self, index: int) -> str:
         photograph = self._photographs[index % len(self._photographs)]

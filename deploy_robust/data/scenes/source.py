@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 from deploy_robust import keyed
-from deploy_robust.artefact.io_description import SMALLEST_SIDE
+from deploy_robust.data.embedded import EmbeddedSource
 from deploy_robust.data.pairs import Pair
-from deploy_robust.data.rain import RAIN_VERSION, RainSettings, add_rain
+from deploy_robust.data.rain import add_rain
 from deploy_robust.data.scenes.drawing import draw_scene
-from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from deploy_robust.data.rain import RainSettings
 
 SceneSplit = Literal["train", "validation", "calibration", "test"]
 
@@ -20,7 +21,7 @@ GENERATOR_VERSION = 1
 """Raised whenever the same key would draw another image."""
 
 
-class SceneSource:
+class SceneSource(EmbeddedSource):
     """Street scenes drawn when asked for, each from its own key: the embedded scene generator.
 
     A scene depends on the seed, the split and its index, never on how many there are or on the order of asking. Splits
@@ -47,58 +48,18 @@ class SceneSource:
         split: SceneSplit = "test",
         rain: RainSettings | None = None,
     ) -> None:
-        if count < 1:
-            raise UsageError(f"scenes: count={count}: at least 1")
-        if min(size) < SMALLEST_SIDE:
-            raise UsageError(f"scenes: size {size[0]}x{size[1]}: height and width of at least {SMALLEST_SIDE} pixels")
-        if split not in get_args(SceneSplit):
-            raise UsageError(f"scenes: split {split!r}: one of {', '.join(get_args(SceneSplit))}")
-        self._count = count
-        self._seed = seed
-        self._size = size
-        self._split = split
-        self._rain = rain if rain is not None else RainSettings()
+        super().__init__("scenes", count, seed=seed, size=size, split=split, splits=get_args(SceneSplit), rain=rain)
 
-    @property
-    def name(self) -> str:
-        """Short name for tables."""
-        return "scenes"
+    def _origin(self) -> Mapping[str, str | int]:
+        return {"generator": GENERATOR_VERSION}
 
-    @property
-    def paired(self) -> bool:
-        """Every scene has its ground truth."""
-        return True
-
-    @property
-    def identity(self) -> Mapping[str, str | int | float | bool | None]:
-        """Everything that the bytes depend on."""
-        return {
-            "source": self.name,
-            "generator": GENERATOR_VERSION,
-            "split": self._split,
-            "seed": self._seed,
-            "count": self._count,
-            "height": self._size[0],
-            "width": self._size[1],
-            "rain": self._rain.digest(),
-            "rain_version": RAIN_VERSION,
-        }
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Pair:
-        if not 0 <= index < self._count:
-            raise IndexError(f"scene {index} of {self._count}")
+    def _make(self, index: int) -> Pair:
         scene = draw_scene(keyed.generator(self._seed, "scene", self._split, index), *self._size)
         rain = keyed.generator(self._seed, "rain", "scene", self._split, index)
         rainy = add_rain(scene.clean, rain, self._rain, depth=scene.depth)
         name = self._id(index)
         return Pair(id=name, rainy=rainy, clean=scene.clean, scene=name, labels=scene.labels)
 
-    def ids(self) -> list[str]:
-        """The ids in order, like ``scene-test-000012``."""
-        return [self._id(index) for index in range(self._count)]
-
     def _id(self, index: int) -> str:
+        """Like ``scene-test-000012``."""
         return f"scene-{self._split}-{index:06d}"

@@ -26,7 +26,8 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
     from deploy_robust.app.models import model_rows
     from deploy_robust.cli.screen import console
 
-    rows = model_rows(names)
+    with console(stderr=True, quiet=as_json).status("counting multiplications"):
+        rows = model_rows(names)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return exit_codes.PASS

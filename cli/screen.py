@@ -6,15 +6,34 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.progress import Task
 
 
 def console(*, quiet: bool = False, stderr: bool = False) -> Console:
     """A console that obeys NO_COLOR and is plain when its output is no terminal."""
     return Console(quiet=quiet, stderr=stderr, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Units a minute over the recent past; a check's cases take seconds each."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or nothing as long as there is none."""
+        return Text("" if task.speed is None else f"{task.speed * 60:.1f}/min", style="progress.data.speed")
 
 
 @contextmanager
@@ -30,6 +49,7 @@ def progress_bar(what: str, unit: str, *, quiet: bool = False) -> Iterator[Calla
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

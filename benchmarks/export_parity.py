@@ -92,12 +92,12 @@ def main(names: list[str]) -> None:
             print(rows[-1], flush=True)
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-            lines = [
-                f"| {r['network']} | {r['preset']} | {r['operators']} | {r['megabytes']} | {r['max_abs']:.1e} | "
-                f"{r['psnr_db']} | {r['seconds']} |"
-                for r in sorted(rows, key=lambda r: (r["network"], r["preset"]))
-            ]
-            PAGE.write_text(HEAD + "\n".join(lines) + "\n")
+    lines = [
+        f"| {r['network']} | {r['preset']} | {r['operators']} | {r['megabytes']} | {r['max_abs']:.1e} | {r['psnr_db']} | "
+        f"{r['seconds']} |"
+        for r in sorted(rows, key=lambda r: (r["network"], r["preset"]))
+    ]
+    PAGE.write_text(HEAD + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

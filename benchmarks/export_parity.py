@@ -85,16 +85,18 @@ def main(names: list[str]) -> None:
         seen = set()
         for preset, arguments in MODELS.spec(name).presets.items():
             same = json.dumps(arguments, sort_keys=True)
-            if preset not in PRESETS or (name, preset) in done or same in seen:
+            if preset not in PRESETS or same in seen:
                 continue
             seen.add(same)
+            if (name, preset) in done:
+                continue
             rows.append(measure(name, preset))
             print(rows[-1], flush=True)
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     lines = [
-        f"| {r['network']} | {r['preset']} | {r['operators']} | {r['megabytes']} | {r['max_abs']:.1e} | {r['psnr_db']} | "
-        f"{r['seconds']} |"
+        f"| {r['network']} | {r['preset']} | {r['operators']} | {r['megabytes']} | {r['max_abs']:.1e} | "
+        f"{r['psnr_db']} | {r['seconds']} |"
         for r in sorted(rows, key=lambda r: (r["network"], r["preset"]))
     ]
     PAGE.write_text(HEAD + "\n".join(lines) + "\n")

@@ -15,7 +15,7 @@ from deploy_robust.app.execution import Execution
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.planning import planner_of
-from deploy_robust.app.terms import CONVERSION, terms_of
+from deploy_robust.app.terms import terms_of
 from deploy_robust.gate.policy import DEFAULT, load_policy
 from deploy_robust.gate.quantities import ENGINE
 
@@ -93,9 +93,15 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
     try:
         facts = executor.start()
-        terms, requirements = terms_of(policy, precision=facts.precision, twin=facts.twin, paired=pairs.paired)
+        terms, requirements = terms_of(
+            policy,
+            precision=facts.precision,
+            references=facts.references,
+            paired=pairs.paired,
+            adapted=facts.adapted,
+        )
         plan = _plan(request, policy, pairs, facts, terms)
-        planner = planner_of(policy, pairs.ids(), requirements, plan["batch"]["pairs"])
+        planner = planner_of(policy, terms.attacks, pairs.ids(), requirements, plan["batch"]["pairs"])
         done = 0
 
         def count(batch: Sequence[object], _measurements: Sequence[Measurement]) -> None:
@@ -130,7 +136,9 @@ def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts
         "pairs": {"name": pairs.name, "count": len(pairs), "paired": pairs.paired, "identity": dict(pairs.identity)},
         "policy": policy.to_dict(),
         "precision": facts.precision,
-        "references": [CONVERSION] if facts.twin else [],
+        "references": list(facts.references),
+        "adapted": list(facts.adapted),
+        "literal": None if facts.literal is None else dict(facts.literal),
         "seed": request.seed,
         "threads": facts.threads,
         "batch": {"pairs": pairs_per_batch(request, facts), "rows": request.rows},

@@ -71,11 +71,18 @@ def estimate(request: CheckRequest) -> Estimate:
         started = time.perf_counter()
         facts = executor.start()
         load_seconds = time.perf_counter() - started
-        terms, requirements = terms_of(policy, precision=facts.precision, twin=facts.twin, paired=pairs.paired)
+        terms, requirements = terms_of(
+            policy,
+            precision=facts.precision,
+            references=facts.references,
+            paired=pairs.paired,
+            adapted=facts.adapted,
+        )
+        cases = cases_of_a_pair(policy, terms.attacks)
         size = pairs_per_batch(request, facts)
         group = pairs.ids()[:size]
         started = time.perf_counter()
-        executor.execute(tuple(Case(pair, *which) for pair in group for which in cases_of_a_pair(policy)))
+        executor.execute(tuple(Case(pair, *which) for pair in group for which in cases))
         batch_seconds = time.perf_counter() - started
     finally:
         executor.close()
@@ -87,8 +94,8 @@ def estimate(request: CheckRequest) -> Estimate:
     engine, source = facts.engine["capabilities"], facts.source["capabilities"]
     return Estimate(
         pairs=scenes,
-        cases=planner_of(policy, pairs.ids(), requirements, size).size or 0,
-        attacks=cases_of_a_pair(policy),
+        cases=planner_of(policy, terms.attacks, pairs.ids(), requirements, size).size or 0,
+        attacks=cases,
         engine=f"{facts.engine['file']}, {facts.precision}, on {engine['device']} ({engine['provider']})",
         source=f"{facts.source['name']} on {source['device']}",
         batch=size,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.app.terms import CONVERSION, terms_of
+from deploy_robust.app.terms import judged_attacks, terms_of
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.judge import judge
 from deploy_robust.gate.policy import Policy, load_policy
@@ -83,8 +83,9 @@ def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, S
     terms, requirements = terms_of(
         policy,
         precision=plan["precision"],
-        twin=CONVERSION in plan["references"],
+        references=plan["references"],
         paired=plan["pairs"]["paired"],
+        adapted=plan.get("adapted", ()),
     )
     if not store.noted(ENDED):
         planned = store.noted(PLANNED)
@@ -105,7 +106,8 @@ class StoredRun:
     def __init__(self, store: SqliteStore, policy: Policy) -> None:
         self._store = store
         self._held = set(store.image_names())
-        terms = {**store.plan["terms"], "attacks": list(policy.attacks), "minimum_scenes": policy.minimum_scenes}
+        attacks = judged_attacks(policy, store.plan.get("adapted", ()))
+        terms = {**store.plan["terms"], "attacks": list(attacks), "minimum_scenes": policy.minimum_scenes}
         self.plan: dict[str, Any] = {**store.plan, "policy": policy.to_dict(), "terms": terms}
 
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:

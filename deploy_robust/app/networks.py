@@ -120,10 +120,16 @@ def open_engine(request: EngineRequest) -> Opened:
     return Opened(Restorer(engine, io), facts)
 
 
-def open_source(request: SourceRequest, engine_path: Path | None = None) -> Opened:
+def open_source(request: SourceRequest, engine_path: Path | None = None, literal: Opened | None = None) -> Opened:
     """Opens the network that attacks are crafted on.
 
-    Without a request the engine's manifest names the weights beside it; without those, the shipped surrogate serves.
+    Without a request the engine's manifest names the weights beside it. Without those the engine's own graph serves,
+    read literally; and where that cannot be read, the shipped surrogate.
+
+    Args:
+        request: What the user asked for.
+        engine_path: The engine, whose manifest may name a source.
+        literal: The literal reading of the engine's graph; None where there is none.
 
     Raises:
         CheckpointError: The weights are missing or do not fit.
@@ -137,6 +143,8 @@ def open_source(request: SourceRequest, engine_path: Path | None = None) -> Open
     twin = True
     if what is None and engine_path is not None:
         what = _beside(engine_path)
+    if what is None and literal is not None:
+        return literal
     if what is None:
         what, twin = SURROGATE, False
     from deploy_robust.artefact.io_description import IODescription
@@ -229,7 +237,7 @@ def _as_source(module: nn.Module, device: str, io: Any, facts: dict[str, Any], t
 
     engine = TorchEngine(module, device, name=str(facts["name"]))
     try:
-        _probe(restorer := Restorer(engine, io))
+        probe(restorer := Restorer(engine, io))
     except EngineDefect as defect:
         raise UsageError(
             f"the source {facts['name']} does not map RGB images in [0, 1] to images of the same size: {defect}"
@@ -238,9 +246,10 @@ def _as_source(module: nn.Module, device: str, io: Any, facts: dict[str, Any], t
     return Opened(restorer, {**facts, "kind": kind, "capabilities": engine.capabilities.to_dict()}, twin)
 
 
-def _probe(restorer: Restorer) -> None:
-    """One pass over a grey image of an odd size: a source that cannot do that cannot be attacked."""
+def probe(restorer: Restorer) -> None:
+    """One pass over a grey image, of an odd size where any will do: a source that fails there cannot be attacked."""
     import torch
 
+    height, width = restorer.io.size.fixed or (33, 35)
     with torch.no_grad():
-        restorer(torch.full((1, 3, 33, 35), 0.5))
+        restorer(torch.full((1, 3, height, width), 0.5))

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from deploy_robust.gate.records import Measurement, Requirement
 
 
-def cases_of_a_pair(policy: Policy) -> tuple[tuple[str, float], ...]:
+def cases_of_a_pair(policy: Policy, attacks: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """(attack, epsilon in grey levels) of everything that one pair goes through, clean first."""
-    return ((CLEAN, 0.0), *((name, level) for name in policy.attacks for level in policy.levels))
+    return ((CLEAN, 0.0), *((name, level) for name in attacks for level in policy.levels))
 
 
 def planner_of(
-    policy: Policy, ids: Sequence[str], requirements: Sequence[Requirement], pairs_per_batch: int
+    policy: Policy,
+    attacks: Sequence[str],
+    ids: Sequence[str],
+    requirements: Sequence[Requirement],
+    pairs_per_batch: int,
 ) -> Planner:
     """Clean parity first; a broken engine is not attacked for hours. Then every pair under every attack and level."""
-    cases = cases_of_a_pair(policy)
+    cases = cases_of_a_pair(policy, attacks)
     first, rest = tuple(ids[: policy.parity_pairs]), tuple(ids[policy.parity_pairs :])
     parity = [r for r in requirements if r.name == "parity"]
 

@@ -9,34 +9,55 @@ from deploy_robust.gate.judge import Terms
 from deploy_robust.gate.quantities import quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Requirement
 
 CONVERSION = "conversion"
 """The parity figure that compares the engine with its fp32 source."""
 
-NO_PARITY = "the engine's parity could not be measured: no source of its own was given (--source)"
+FIDELITY = "fidelity"
+"""The parity figure that compares the engine with the literal reading of its own graph."""
+
+NO_PARITY = (
+    "the engine's parity could not be measured: no source of its own was given (--source), and its graph cannot be "
+    "read literally"
+)
 
 
-def terms_of(policy: Policy, *, precision: str, twin: bool, paired: bool) -> tuple[Terms, tuple[Requirement, ...]]:
+def adaptive(name: str) -> str:
+    """Name of an attack of the policy where it is crafted on the literal twin instead of the source."""
+    return f"{name}-adaptive"
+
+
+def judged_attacks(policy: Policy, adapted: Collection[str]) -> tuple[str, ...]:
+    """All attacks over which an image counts at its worst: those of the policy, each followed by its adaptive one."""
+    return tuple(each for name in policy.attacks for each in ((name, adaptive(name)) if name in adapted else (name,)))
+
+
+def terms_of(
+    policy: Policy, *, precision: str, references: Collection[str], paired: bool, adapted: Collection[str] = ()
+) -> tuple[Terms, tuple[Requirement, ...]]:
     """Terms of a verdict, and the requirements that can be judged at all.
 
     Args:
         policy: What is asked for.
         precision: Of the engine.
-        twin: Whether attacks are crafted on the network that the engine was made from.
+        references: Parity figures that are measured; none where attacks are crafted on a surrogate.
         paired: Whether the images have ground truth.
+        adapted: Attacks of the policy that are crafted on the engine's literal twin, too.
 
     Raises:
         PolicyError: It asks for ground truth where there is none, or has no parity bounds for that precision.
     """
-    caps = [] if twin else [NO_PARITY]
-    requirements = policy.for_engine(precision, {CONVERSION} if twin else set())
-    if not twin:
+    caps = [] if references else [NO_PARITY]
+    requirements = policy.for_engine(precision, references)
+    if not references:
         requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
     if not paired and (needy := [r.name for r in requirements if quantity(r.quantity).needs_truth]):
         raise PolicyError(
             f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the "
             "images have none: use --policy unpaired, or one of your own that bounds drift"
         )
-    return Terms(tuple(policy.attacks), policy.minimum_scenes, tuple(caps)), requirements
+    return Terms(judged_attacks(policy, adapted), policy.minimum_scenes, tuple(caps)), requirements

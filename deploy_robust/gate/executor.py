@@ -85,6 +85,7 @@ class LocalExecutor:
         deliveries: tuple[Delivery, ...] = ("8bit", "float"),
         references: Mapping[str, tuple[str, str]] | None = None,
         judged: str = "engine",
+        clean_only: frozenset[str] = frozenset(),
         rows: int | None = None,
         notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
@@ -100,6 +101,7 @@ class LocalExecutor:
             deliveries: How attacked images reach the networks.
             references: Parity figure to (role, role of its reference): compared on clean images.
             judged: Role whose 8-bit outputs are kept for the report.
+            clean_only: Roles that are not shown attacked images: they serve as a reference of parity.
             rows: Images that are attacked and run together at most, for networks and images that fill the memory; None
                 takes all of a batch that share a size.
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
@@ -114,6 +116,7 @@ class LocalExecutor:
         self._deliveries = deliveries
         self._references = references or {}
         self._judged = judged
+        self._clean_only = clean_only
         self._rows = rows
         self._notify = notify
         self._recent: OrderedDict[str, _Prepared] = OrderedDict()
@@ -188,6 +191,8 @@ class LocalExecutor:
         for delivery in self._deliveries:
             delivered = codes.to(torch.float32) / 255 if delivery == "8bit" else attacked
             for role, restorer in self._subjects.items():
+                if role in self._clean_only:
+                    continue
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
                 for i, output in enumerate(self._outputs(role, delivered, cases, delivery)):

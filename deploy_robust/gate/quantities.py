@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ENGINE = "engine"
 SOURCE = "source"
+LITERAL = "literal"
+"""Role of the engine's own graph, read operator by operator: what precision does without the runtime."""
 
 TRANSFERRED = "pgd-lmse"
 """The attack that is crafted on the source and by which source and engine are compared."""

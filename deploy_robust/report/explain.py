@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.gate.judge import Terms, judge
-from deploy_robust.gate.quantities import ENGINE, SOURCE, quantity
+from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE, quantity
 from deploy_robust.gate.records import INPUT, Status
 from deploy_robust.gate.table import Table
 from deploy_robust.report.records import Explanation
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from deploy_robust.gate.records import Measurement, Outcome
     from deploy_robust.statistics.intervals import Interval
-
-LITERAL = "literal"
-"""Role of the engine's own graph, read operator by operator: what precision does without the runtime."""
 
 _MOST_SCENES = 10_000
 """Above so many scenes more measuring is no advice."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy_robust.app.networks import EngineRequest
+    from deploy_robust.artefact.io_description import IODescription
 
 LITERAL_KIND = "literal"
 
@@ -31,27 +32,47 @@ def open_twin(request: EngineRequest, engine: Opened, device: str) -> Opened | s
     Raises:
         ArtefactError: The manifest names a graph, and another file lies there.
     """
-    from deploy_robust.app.registries import engine_kind
-    from deploy_robust.artefact.hashing import sha256_of
-    from deploy_robust.engine import EngineOptions
-    from deploy_robust.restorer import Restorer
-
     if engine.restorer.io.dtype == "uint8":
         return "the engine takes 8-bit integers, through which no gradient passes"
     graph = request.path if request.path.suffix.lower() == ".onnx" else _graph_beside(request.path)
     if graph is None:
         return "no ONNX graph is known from which the engine was made"
     try:
-        network, io = engine_kind(LITERAL_KIND).open(graph, EngineOptions(device=device, io=engine.restorer.io))
-        twin = Restorer(network, io)
-        probe(twin)
+        return open_graph(graph, device, engine.restorer.io)
     except (ArtefactError, EngineDefect, EnvironmentProblem, UsageError) as error:
         return f"the graph cannot be read literally: {error}"
-    sha256 = sha256_of(graph)
+
+
+def open_graph(path: Path, device: str, io: IODescription | None = None) -> Opened:
+    """Opens an ONNX graph as a differentiable network.
+
+    Args:
+        path: The graph.
+        device: Torch device string.
+        io: How it takes and gives images; None reads its manifest, or takes RGB in [0, 1], NCHW.
+
+    Raises:
+        ArtefactError: The file is no graph, or one that the literal reading does not cover; the node is named.
+        EngineDefect: The graph does not answer an image with an image of its size.
+        UsageError: It takes 8-bit integers, through which no gradient passes.
+    """
+    from deploy_robust.app.registries import engine_kind
+    from deploy_robust.artefact.describe import describe
+    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.engine import EngineOptions
+    from deploy_robust.restorer import Restorer
+
+    if not path.is_file():
+        raise ArtefactError(f"there is no graph at {path}: give the path of an .onnx file")
+    network, io = engine_kind(LITERAL_KIND).open(path, EngineOptions(device=device, io=io or describe(path, {})))
+    if io.dtype == "uint8":
+        raise UsageError(f"{path} takes 8-bit integers, through which no gradient passes: give the weights as --source")
+    twin = Restorer(network, io)
+    probe(twin)
     facts = {
-        "name": f"literal reading of {graph.name}",
-        "origin": graph.name,
-        "weights_sha256": sha256,
+        "name": f"literal reading of {path.name}",
+        "origin": path.name,
+        "weights_sha256": sha256_of(path),
         "official": False,
         "kind": LITERAL_KIND,
         "capabilities": network.capabilities.to_dict(),

@@ -51,8 +51,8 @@ class SourceRequest:
     """The differentiable network that attacks are crafted on.
 
     Attributes:
-        what: Shipped weights by name, a weights file, or ``package.module:factory``; None follows the engine's
-            manifest.
+        what: Shipped weights by name, a weights file, an ONNX graph, or ``package.module:factory``; None follows the
+            engine's manifest.
         checkpoint: Weights for the module that the factory returns; a ``.safetensors`` or a plain state dict.
         model: Zoo name of the network, for an official ``.pth`` file.
         preset: Its preset, likewise.
@@ -140,6 +140,10 @@ def open_source(request: SourceRequest, engine_path: Path | None = None, literal
         return _from_factory(str(what), request)
     if request.checkpoint is not None:
         raise UsageError("--source-checkpoint goes with --source package.module:factory: name a weights file itself")
+    if what is not None and Path(what).suffix.lower() == ".onnx":
+        from deploy_robust.app.literal_twin import open_graph
+
+        return open_graph(Path(what), request.device)
     twin = True
     if what is None and engine_path is not None:
         what = _beside(engine_path)

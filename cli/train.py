@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deploy_robust.app.train import TrainingRequest, TrainingResult
+    from deploy_robust.training.adversary import Distance
     from deploy_robust.training.trainer import Event
 
 
@@ -35,6 +36,21 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, type=int, help="Seed of weights, data and crops.")
 @click.option("--validate-every", default=200, type=click.IntRange(1), help="Steps between validations.")
 @click.option("--init", default=None, help="Weights to start from: a shipped name or a file.  [default: fresh]")
+@click.option("--adversarial", is_flag=True, help="Attack the network in every step; what moves is part of the loss.")
+@click.option(
+    "--adv-weight", default=1.0, type=click.FloatRange(0, min_open=True), help="Lambda, the weight of that part."
+)
+@click.option(
+    "--adv-epsilon", default=4.0, type=click.FloatRange(0, 255, min_open=True), help="Radius in grey levels, n/255."
+)
+@click.option("--adv-steps", default=4, type=click.IntRange(1), help="Iterations of the inner PGD.")
+@click.option(
+    "--adv-step-ratio", default=0.5, type=click.FloatRange(0, min_open=True), help="Its step, a share of epsilon."
+)
+@click.option(
+    "--adv-distance", default="mse", type=click.Choice(["mse", "norm"]), help="Squared distance, or its root."
+)
+@click.option("--adv-detach", is_flag=True, help="Take the clean answer as fixed instead of moving it, too.")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
 @click.option("--threads", default=None, type=click.IntRange(1), help="CPU threads; keep the number to go on exactly.")
 @click.option("--max-minutes", default=None, type=click.FloatRange(0), help="Stop after this long; go on another time.")
@@ -55,6 +71,13 @@ def command(
     seed: int,
     validate_every: int,
     init: str | None,
+    adversarial: bool,
+    adv_weight: float,
+    adv_epsilon: float,
+    adv_steps: int,
+    adv_step_ratio: float,
+    adv_distance: str,
+    adv_detach: bool,
     device: str,
     threads: int | None,
     max_minutes: float | None,
@@ -68,8 +91,16 @@ def command(
     from rich.console import Console
 
     from deploy_robust.app.train import TrainingData, TrainingRequest
+    from deploy_robust.training.adversary import Adversary
     from deploy_robust.training.trainer import TrainingPlan
 
+    adversary = Adversary(
+        epsilon=adv_epsilon,
+        iterations=adv_steps,
+        step_ratio=adv_step_ratio,
+        distance=cast("Distance", adv_distance),
+        detach=adv_detach,
+    )
     plan = TrainingPlan(
         steps=steps,
         batch=batch,
@@ -80,6 +111,8 @@ def command(
         final_rate=rate / 200,
         warmup=min(50, steps // 10),
         validate_every=validate_every,
+        adversary=adversary if adversarial else None,
+        adversary_weight=adv_weight,
     )
     request = TrainingRequest(
         model=model,

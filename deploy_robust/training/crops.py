@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deploy_robust.data.pairs import Pair, PairSource
+    from deploy_robust.keyed import Part
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one step, (N, 3, H, W) float32 RGB in [0, 1]: `rainy` and its ground truth `clean`."""
+    """Images of one step.
+
+    Attributes:
+        rainy: (N, 3, H, W) float32 RGB in [0, 1].
+        clean: Its ground truth likewise.
+        key: What else is drawn in this step is keyed by.
+    """
 
     rainy: Tensor
     clean: Tensor
+    key: tuple[Part, ...] = ()
 
 
 class PairPool:

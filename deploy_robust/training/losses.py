@@ -113,6 +113,10 @@ class Loss:
     def __init__(self, terms: Mapping[str, tuple[float, LossTerm]]) -> None:
         self.terms = dict(terms)
 
+    def plus(self, name: str, weight: float, term: LossTerm) -> Loss:
+        """This loss with one term more."""
+        return Loss({**self.terms, name: (weight, term)})
+
     def __call__(self, model: Derainer, batch: Batch) -> LossValue:
         """One forward pass through the model and all its terms."""
         outputs = model.training_outputs(batch.rainy)

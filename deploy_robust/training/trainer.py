@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from deploy_robust.artefact.files import make_folder, write_bytes
 from deploy_robust.errors import RunError, UsageError
 from deploy_robust.models.checkpoints import weights_sha256
-from deploy_robust.training.crops import Batch, CropSampler
+from deploy_robust.training.crops import CropSampler
 from deploy_robust.training.losses import parse_loss
 from deploy_robust.training.schedule import cosine
 from deploy_robust.training.state import read_state, write_state
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy_robust.models.derainer import Derainer
-    from deploy_robust.training.crops import PairPool
+    from deploy_robust.training.adversary import Adversary
+    from deploy_robust.training.crops import Batch, PairPool
 
 LOG = "log.jsonl"
 
@@ -46,6 +47,8 @@ class TrainingPlan:
         warmup: Steps of linear warm-up.
         clip: Longest gradient (Euclidean norm over all parameters).
         validate_every: Steps between validations; the last step is always followed by one.
+        adversary: The network is attacked in every step, and what that moves is part of the loss; None trains plainly.
+        adversary_weight: Lambda, the weight of that part.
 
     Raises:
         UsageError: A value is out of range.
@@ -61,6 +64,8 @@ class TrainingPlan:
     warmup: int = 100
     clip: float = 1.0
     validate_every: int = 500
+    adversary: Adversary | None = None
+    adversary_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.crop, self.validate_every) < 1:
@@ -69,10 +74,12 @@ class TrainingPlan:
             raise UsageError(
                 f"need 0 < final rate <= rate and clip > 0 (got {self.final_rate:g}, {self.rate:g}, {self.clip:g})"
             )
+        if not 0 < self.adversary_weight < math.inf:
+            raise UsageError(f"the adversary's weight must be a positive number (got {self.adversary_weight:g})")
         if not 0 <= self.warmup < self.steps:
             raise UsageError(f"the warm-up of {self.warmup} steps does not fit into {self.steps} steps: shorten it")
 
-    def to_dict(self) -> dict[str, str | int | float]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data for the record."""
         return asdict(self)
 
@@ -134,6 +141,8 @@ class Trainer:
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.plan, self.held_out, self.folder, self.device = plan, held_out, folder, device
         self.loss = parse_loss(plan.loss)
+        if plan.adversary is not None:
+            self.loss = self.loss.plus("adversary", plan.adversary_weight, plan.adversary)
         self.sampler = CropSampler(pool, size=plan.crop, rows=plan.batch, seed=plan.seed)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=plan.rate)
         self.step = 0
@@ -228,10 +237,7 @@ class Trainer:
         rate = cosine(self.step, steps=plan.steps, peak=plan.rate, final=plan.final_rate, warmup=plan.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        batch = self.sampler.batch(self.step)
-        batch = Batch(
-            *(images.to(self.device, memory_format=torch.channels_last) for images in (batch.rainy, batch.clean))
-        )
+        batch = self._placed(self.sampler.batch(self.step))
         self.optimiser.zero_grad(set_to_none=True)
         value = self.loss(self.model, batch)
         loss = value.total.item()
@@ -244,6 +250,11 @@ class Trainer:
         self.optimiser.step()
         self.step += 1
         return loss, {name: term.item() for name, term in value.terms.items()}, rate
+
+    def _placed(self, batch: Batch) -> Batch:
+        """A batch as the network computes it, keyed by seed and step."""
+        rainy, clean = (x.to(self.device, memory_format=torch.channels_last) for x in (batch.rainy, batch.clean))
+        return replace(batch, rainy=rainy, clean=clean, key=(self.plan.seed, self.step))
 
     def _save(self) -> None:
         state: dict[str, Any] = {

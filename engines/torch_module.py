@@ -34,7 +34,7 @@ class TorchEngine:
     """
 
     def __init__(self, module: nn.Module, device: str = "cpu", name: str = "") -> None:
-        where = _usable_device(device)
+        where = usable_device(device)
         self.module = module.to(where).eval().requires_grad_(False)
         self._capabilities = Capabilities(
             runtime=f"torch {torch.__version__}",
@@ -111,7 +111,7 @@ class TorchKind:
         return [_try_device("cpu"), _try_device("cuda")]
 
 
-def _usable_device(device: str) -> torch.device:
+def usable_device(device: str) -> torch.device:
     """The device with its index, after a first allocation on it.
 
     Raises:
@@ -135,7 +135,7 @@ def _usable_device(device: str) -> torch.device:
 def _try_device(device: str) -> Health:
     name = f"torch / {device}"
     try:
-        where = _usable_device(device)
+        where = usable_device(device)
         image = torch.arange(27.0, device=where).reshape(1, 3, 3, 3)
         right = torch.nn.functional.conv2d(image, torch.ones_like(image)).item() == 351.0
     except (EnvironmentProblem, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from deploy_robust.attacks.local_credit import local_credit, spsa
 from deploy_robust.attacks.noise import random_corners, uniform_noise
 from deploy_robust.attacks.pgd import pgd_lmse
 from deploy_robust.errors import UsageError
@@ -21,6 +22,8 @@ ATTACKS: Registry[Callable[..., Attack]] = Registry("attack")
 ATTACKS.add("pgd-lmse", pgd_lmse)
 ATTACKS.add("uniform", uniform_noise)
 ATTACKS.add("corners", random_corners)
+ATTACKS.add("local-credit", local_credit)
+ATTACKS.add("spsa", spsa)
 
 
 def make_attack(name: str, **settings: str | int | float | bool) -> Attack:

@@ -1,0 +1,160 @@
+"""The search by queries: it finds what is planted, counts what it asks, and depends on nothing but its keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deploy_robust.attacks.attack import Access, Task
+from deploy_robust.attacks.local_credit import LocalCredit, local_credit, spsa
+from deploy_robust.attacks.registry import make_attack
+from deploy_robust.errors import UsageError
+
+SIZE = 24
+
+
+def images(rows: int, seed: int = 0) -> Tensor:
+    """8-bit images away from the ends of the range, (rows, 3, SIZE, SIZE)."""
+    rng = torch.Generator().manual_seed(seed)
+    return (torch.randint(40, 215, (rows, 3, SIZE, SIZE), generator=rng)).to(torch.float32) / 255
+
+
+def task(restore: Any, rows: int = 2, *, level: float = 2.0, truth: Tensor | None = None) -> Task:
+    x = images(rows)
+    return Task(
+        x=x,
+        eps=torch.full((rows, 1, 1, 1), level / 255),
+        seed=3,
+        keys=tuple((f"pair-{row}", "local-credit", level) for row in range(rows)),
+        restore=restore,
+        clean_output=restore(x),
+        ground_truth=truth,
+    )
+
+
+def edgy(x: Tensor) -> Tensor:
+    """An engine that amplifies high frequencies, each pixel by its neighbours alone."""
+    kernel = torch.tensor([[-1.0, -1, -1], [-1, 9, -1], [-1, -1, -1]]).view(1, 1, 3, 3).expand(3, 1, 3, 3)
+    return F.conv2d(x, kernel, padding=1, groups=3) / 3 + x / 3
+
+
+def spot(x: Tensor) -> Tensor:
+    """Identity, but for one neighbourhood with a gain of 50."""
+    y = x.clone()
+    y[..., 9:12, 14:17] = 0.5 + 50 * (x[..., 9:12, 14:17] - x[..., 9:12, 14:17].detach().mean((2, 3), keepdim=True))
+    return y
+
+
+def test_it_climbs_several_times_faster_than_the_scalar_loss_where_pixels_depend_on_their_neighbours() -> None:
+    """Share of the way from the clean error to the highest one in the ball, which is known for a pixelwise engine."""
+
+    def engine(x: Tensor) -> Tensor:
+        return 0.5 + (x - 0.5) * 0.5
+
+    lean = task(engine, level=8.0)
+    signs = torch.where(torch.rand(lean.x.shape, generator=torch.Generator().manual_seed(5)) > 0.5, 1.0, -1.0)
+    truth = (engine(lean.x) + 0.1 * signs).clamp(0, 1)
+    lean = replace(lean, ground_truth=truth)
+
+    def error(x: Tensor) -> Tensor:
+        return (engine(x) - truth).square().mean((1, 2, 3))
+
+    highest = error(lean.x - 8 / 255 * signs)
+    local, scalar = (
+        ((error(attack.craft(lean).images) - error(lean.x)) / (highest - error(lean.x))).min()
+        for attack in (local_credit(queries=100, radius=0.7), spsa(queries=100))
+    )
+    assert local > 0.4
+    assert local > 2.5 * scalar, (local, scalar)
+
+
+def test_a_planted_spot_is_found_and_a_constant_engine_never_degrades() -> None:
+    lean = task(spot)
+    found = local_credit(queries=60).craft(lean)
+    moved = (spot(found.images) - spot(lean.x)).abs().amax(1)
+    inside = moved[:, 9:12, 14:17].amax((1, 2))
+    assert (inside > 10 * 2 / 255).all()
+    constant = task(lambda x: torch.full_like(x, 0.5), truth=images(2, seed=9))
+    crafted = local_credit(queries=40).craft(constant)
+    at_start, at_end = crafted.facts["psnr_at_1"], crafted.facts["psnr_at_30"]
+    assert torch.equal(at_start, at_end)
+
+
+@pytest.mark.parametrize("level", [1.0, 2.0, 8.0])
+def test_results_are_8_bit_corners_of_the_ball_and_of_the_unit_cube(level: float) -> None:
+    lean = task(edgy, rows=3, level=level)
+    dark = replace(lean, x=(lean.x * 0.02 * 255).round() / 255)
+    for each in (lean, dark):
+        found = local_credit(queries=40).craft(replace(each, clean_output=edgy(each.x))).images
+        codes = found * 255
+        assert torch.allclose(codes, codes.round(), atol=1e-4)
+        apart = ((codes - each.x * 255).round()).abs()
+        assert apart.max() <= level
+        assert (apart[(each.x * 255 > 9) & (each.x * 255 < 246)] == level).all()
+        assert found.min() >= 0
+
+
+def test_every_query_is_counted_and_the_budget_holds() -> None:
+    asked = 0
+
+    def counting(x: Tensor) -> Tensor:
+        nonlocal asked
+        asked += x.shape[0]
+        return edgy(x)
+
+    lean = task(edgy, rows=3)
+    found = local_credit(queries=50).craft(replace(lean, restore=counting))
+    assert int(found.facts["queries"].sum()) == asked
+    assert (found.facts["queries"] <= 50 + 2 * 8 + 5).all()
+    assert (found.facts["queries"] >= 50).all()
+
+
+def test_a_violated_row_stops_and_the_others_go_on() -> None:
+    def second_is_fragile(x: Tensor) -> Tensor:
+        return edgy(x)
+
+    lean = task(second_is_fragile, rows=2, truth=images(2))
+    # The first image's truth is its own clean output, the second one's is far from everything: violated at once.
+    truth = torch.stack([edgy(lean.x)[0].clamp(0, 1), torch.zeros_like(lean.x[1])])
+    found = local_credit(queries=60, stop_psnr=15.0).craft(replace(lean, ground_truth=truth))
+    assert found.facts["violated"].tolist() == [0.0, 1.0]
+    assert found.facts["queries"][1] <= 4
+    assert found.facts["queries"][0] >= 60
+
+
+def test_a_broken_answer_is_worse_than_any_image() -> None:
+    def breaks(x: Tensor) -> Tensor:
+        y = edgy(x)
+        y[1, 0, 3, 3] = torch.nan
+        return y
+
+    found = local_credit(queries=20, stop_psnr=1.0).craft(
+        replace(task(edgy), restore=lambda x: breaks(x) if x.shape[0] == 2 else edgy(x))
+    )
+    assert found.facts["violated"].tolist() == [0.0, 1.0]
+    assert torch.isfinite(found.facts["objective"]).all()
+
+
+def test_a_row_finds_the_same_alone_and_in_company() -> None:
+    both = task(edgy, rows=2)
+    alone = replace(both, x=both.x[1:], eps=both.eps[1:], keys=both.keys[1:], clean_output=edgy(both.x)[1:])
+    attack = local_credit(queries=60)
+    together, single = attack.craft(both).images[1:], attack.craft(alone).images
+    assert (together == single).float().mean() > 0.999
+
+
+def test_settings_round_trip_and_wrong_ones_are_refused() -> None:
+    attack = make_attack("local-credit", queries=80, radius=1.0)
+    assert isinstance(attack, LocalCredit)
+    assert attack.access is Access.QUERIES
+    assert make_attack("local-credit", **attack.settings).settings == attack.settings
+    for wrong in ({"queries": 3}, {"radius": -1.0}, {"memory": 1.0}, {"step": 0.0}):
+        with pytest.raises(UsageError):
+            make_attack("local-credit", **wrong)
+    with pytest.raises(UsageError, match="engine"):
+        attack.craft(replace(task(edgy), restore=None))

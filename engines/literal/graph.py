@@ -90,7 +90,8 @@ def read(model: onnx.ModelProto) -> Graph:
     graph = model.graph
     if graph.sparse_initializer:
         raise ArtefactError("the graph holds sparse weights, which the literal engine does not cover: export it dense")
-    constants = {tensor.name: to_tensor(tensor) for tensor in graph.initializer}
+    with torch.inference_mode(False):  # constants made in inference mode could never take part in a backward pass
+        constants = {tensor.name: to_tensor(tensor) for tensor in graph.initializer}
     types = _types(model)
     nodes = [_node(proto, opset, types) for proto in graph.node]
     images = [value.name for value in graph.input if value.name not in constants]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
@@ -21,6 +21,9 @@ from deploy_robust.engines.literal.program import Program
 from deploy_robust.exporters.onnx_fp32 import to_onnx
 from deploy_robust.models.checkpoints import load_official
 from deploy_robust.models.registry import MODELS
+
+if TYPE_CHECKING:
+    import onnx
 
 sys.path.insert(0, str(Path(__file__).parent))
 import literal_graphs as g

@@ -168,8 +168,9 @@ class Explainer:
 
     def _next(self, cause: str, *, attacked: bool) -> tuple[str, str]:
         if cause == SOURCE:
+            command = "deploy-robust train --adversarial" if attacked else "deploy-robust train"
             aim = "harden the network itself" if attacked else "train the network further"
-            return "deploy-robust train", f"{aim}: no export can repair its weights"
+            return command, f"{aim}: no export can repair its weights"
         if cause == "precision":
             return "deploy-robust export --precision fp32", "see whether a higher precision holds what this one lost"
         return "deploy-robust doctor", "see which runtimes compute correctly on this machine"

@@ -30,7 +30,7 @@ def test_a_source_that_fails_alone_is_named_and_precision_is_not(tmp_path: Path,
     assert found.cause == "source"
     assert "the source alone fails it (\u22128.00\u00a0dB" in found.short
     assert "no difference that shows" in found.sentences[-1]
-    assert found.command == "deploy-robust train"
+    assert found.command == "deploy-robust train --adversarial"
     assert any(line.startswith("do-no-harm at 1, 2 and 4/255: the source alone fails it") for line in summary.because)
 
 

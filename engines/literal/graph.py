@@ -91,7 +91,6 @@ def read(model: onnx.ModelProto) -> Graph:
     if graph.sparse_initializer:
         raise ArtefactError("the graph holds sparse weights, which the literal engine does not cover: export it dense")
     with torch.inference_mode(False):  # constants made in inference mode could never take part in a backward pass
-        with torch.inference_mode(False):  # constants made in inference mode could never take part in a backward pass
         constants = {tensor.name: to_tensor(tensor) for tensor in graph.initializer}
     types = _types(model)
     nodes = [_node(proto, opset, types) for proto in graph.node]

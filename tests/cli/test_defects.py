@@ -24,11 +24,15 @@ def report_of(run: Path) -> dict[str, Any]:
     return report
 
 
+def of_the_engine(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Defects of the engine; its graph, read literally as the source of attacks, has the same ones."""
+    return [row for row in report["defects"] if row["role"] == "engine"]
+
+
 def judged(report: dict[str, Any]) -> dict[tuple[str, bool], set[str]]:
     """Kinds of the engine's defects by pair and by whether the image was attacked."""
     found: dict[tuple[str, bool], set[str]] = {}
-    for row in report["defects"]:
-        assert row["role"] == "engine"
+    for row in of_the_engine(report):
         found.setdefault((row["case"]["pair"], row["case"]["attack"] != "clean"), set()).add(row["kind"])
     return found
 
@@ -43,7 +47,7 @@ def assert_fails_with_images(ended: Any, run: Path) -> dict[str, Any]:
     (outcome,) = [row for row in report["outcomes"] if row["requirement"] == "engine-defect"]
     assert outcome["status"] == "FAIL"
     store = sqlite3.connect(run / "run.sqlite")
-    for row in report["defects"]:
+    for row in of_the_engine(report):
         (png,) = store.execute("SELECT png FROM image WHERE sha256 = ?", (row["image"],)).fetchone()
         image = np.asarray(Image.open(BytesIO(png)))
         assert image.shape == (32, 40, 3)

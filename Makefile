@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/.ready  ## Export the shipped network, attack its INT8 engine, judge it (about 4 minutes on two cores)
+demo: $(VENV)/.ready  ## Export two shipped twins, attack their INT8 engines, judge them (minutes)
 	$(BIN)/deploy-robust demo --out $(RUNS)/demo
 
 wheel: $(VENV)/.ready  ## Build the wheel into dist/

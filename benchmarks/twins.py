@@ -39,9 +39,10 @@ LEVELS = (1, 2, 4, 8)
 @click.option("--scenes", default=12, type=click.IntRange(2))
 @click.option("--photos", default=6, type=click.IntRange(2))
 @click.option("--size", default=64, type=click.IntRange(32))
+@click.option("--weights", default=TWINS, multiple=True, help="Shipped weights that have a -robust twin.")
 @click.option("--threads", default=1, type=click.IntRange(1))
 @click.option("--out", default=RESULTS / "twins.json", type=click.Path(path_type=Path))
-def main(scenes: int, photos: int, size: int, threads: int, out: Path) -> None:
+def main(scenes: int, photos: int, size: int, weights: tuple[str, ...], threads: int, out: Path) -> None:
     """Prints and writes the table."""
     torch.set_num_threads(threads)
     sources: dict[str, PairSource] = {
@@ -50,8 +51,8 @@ def main(scenes: int, photos: int, size: int, threads: int, out: Path) -> None:
     }
     rows = []
     for data, source in sources.items():
-        for name in TWINS:
-            plain, robust = (_measure(weights, source) for weights in (name, f"{name}-robust"))
+        for name in weights:
+            plain, robust = (_measure(each, source) for each in (name, f"{name}-robust"))
             for twin, found in (("plain", plain), ("robust", robust)):
                 rows.append({"data": data, "weights": name, "twin": twin, **_means(found)})
                 click.echo(json.dumps(rows[-1]))

@@ -50,7 +50,12 @@ def test_an_interrupted_check_goes_on_with_the_same_command(
     (tmp_path / "net.madeup").write_text(json.dumps([[201, 205, "hang_unless_cured"]]))
     (tmp_path / "quick.toml").write_text(cli.QUICK)
     check = ("check", "--engine", "net.madeup", "--policy", "quick.toml", "--data", str(brightness), "--out", "run")
-    process = cli.start(*check, cwd=tmp_path, environment=package, process_group=0)
+    # A suite that was started in the background of a script inherits an ignored Ctrl-C, and so would the command.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = cli.start(*check, cwd=tmp_path, environment=package, process_group=0)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     hanging, end = tmp_path / "hanging", time.monotonic() + 120
     while not (hanging.exists() and hanging.read_text()):
         assert time.monotonic() < end

@@ -15,7 +15,6 @@ from deploy_robust.app.execution import Execution
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.planning import planner_of
-from deploy_robust.app.terms import terms_of
 from deploy_robust.gate.policy import DEFAULT, load_policy
 from deploy_robust.gate.quantities import ENGINE
 
@@ -93,13 +92,7 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
     try:
         facts = executor.start()
-        terms, requirements = terms_of(
-            policy,
-            precision=facts.precision,
-            references=facts.references,
-            paired=pairs.paired,
-            adapted=facts.adapted,
-        )
+        terms, requirements = facts.terms(policy, paired=pairs.paired)
         plan = _plan(request, policy, pairs, facts, terms)
         planner = planner_of(policy, terms.attacks, pairs.ids(), requirements, plan["batch"]["pairs"])
         done = 0

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from deploy_robust.app.pairs import open_pairs
 from deploy_robust.app.planning import cases_of_a_pair, planner_of
-from deploy_robust.app.terms import terms_of
 from deploy_robust.gate.policy import load_policy
 from deploy_robust.gate.quantities import ENGINE
 from deploy_robust.gate.records import Case
@@ -71,13 +70,7 @@ def estimate(request: CheckRequest) -> Estimate:
         started = time.perf_counter()
         facts = executor.start()
         load_seconds = time.perf_counter() - started
-        terms, requirements = terms_of(
-            policy,
-            precision=facts.precision,
-            references=facts.references,
-            paired=pairs.paired,
-            adapted=facts.adapted,
-        )
+        terms, requirements = facts.terms(policy, paired=pairs.paired)
         cases = cases_of_a_pair(policy, terms.attacks)
         size = pairs_per_batch(request, facts)
         group = pairs.ids()[:size]

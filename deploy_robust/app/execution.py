@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deploy_robust.app.literal_twin import open_twin
 from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
 from deploy_robust.app.pairs import PairsRequest, open_pairs
-from deploy_robust.app.terms import CONVERSION, FIDELITY, adaptive
+from deploy_robust.app.terms import CONVERSION, FIDELITY, adaptive, terms_of
 from deploy_robust.errors import PolicyError, UsageError
 from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from deploy_robust.attacks.attack import Attack
     from deploy_robust.gate.executor import LocalExecutor
-    from deploy_robust.gate.records import Flight
+    from deploy_robust.gate.judge import Terms
+    from deploy_robust.gate.policy import Policy
+    from deploy_robust.gate.records import Flight, Requirement
     from deploy_robust.restorer import Restorer
 
 
@@ -155,6 +157,12 @@ class Facts:
     threads: int
     on_gpu: bool
     notes: tuple[str, ...]
+
+    def terms(self, policy: Policy, *, paired: bool) -> tuple[Terms, tuple[Requirement, ...]]:
+        """What a verdict on these networks rests on; see `terms_of`."""
+        return terms_of(
+            policy, precision=self.precision, references=self.references, paired=paired, adapted=self.adapted
+        )
 
 
 def _notes(engine: Opened, source: Opened, twin: Opened | str, roster: Roster) -> Iterator[str]:

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from deploy_robust.artefact.io_description import IODescription
     from deploy_robust.engine import EngineOptions
     from deploy_robust.restorer import Restorer
+
+LITERAL = "literal"
+"""Name of the engine kind that reads ONNX graphs with gradients."""
 
 SURROGATE = "prenet-small"
 """Shipped weights on which attacks are crafted when nothing is known of an engine's source."""
@@ -141,8 +145,6 @@ def open_source(request: SourceRequest, engine_path: Path | None = None, literal
     if request.checkpoint is not None:
         raise UsageError("--source-checkpoint goes with --source package.module:factory: name a weights file itself")
     if what is not None and Path(what).suffix.lower() == ".onnx":
-        from deploy_robust.app.literal_twin import open_graph
-
         return open_graph(Path(what), request.device)
     twin = True
     if what is None and engine_path is not None:
@@ -167,6 +169,43 @@ def open_source(request: SourceRequest, engine_path: Path | None = None, literal
         },
         twin,
     )
+
+
+def open_graph(path: Path, device: str, io: IODescription | None = None) -> Opened:
+    """Opens an ONNX graph as a differentiable network, read literally.
+
+    Args:
+        path: The graph.
+        device: Torch device string.
+        io: How it takes and gives images; None reads its manifest, or takes RGB in [0, 1], NCHW.
+
+    Raises:
+        ArtefactError: The file is no graph, or one that the literal reading does not cover; the node is named.
+        EngineDefect: The graph does not answer an image with an image of its size.
+        UsageError: It takes 8-bit integers, through which no gradient passes.
+    """
+    from deploy_robust.app.registries import engine_kind
+    from deploy_robust.artefact.describe import describe
+    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.engine import EngineOptions
+    from deploy_robust.restorer import Restorer
+
+    if not path.is_file():
+        raise ArtefactError(f"there is no graph at {path}: give the path of an .onnx file")
+    network, io = engine_kind(LITERAL).open(path, EngineOptions(device=device, io=io or describe(path, {})))
+    if io.dtype == "uint8":
+        raise UsageError(f"{path} takes 8-bit integers, through which no gradient passes: give the weights as --source")
+    twin = Restorer(network, io)
+    _probe(twin)
+    facts = {
+        "name": f"literal reading of {path.name}",
+        "origin": path.name,
+        "weights_sha256": sha256_of(path),
+        "official": False,
+        "kind": LITERAL,
+        "capabilities": network.capabilities.to_dict(),
+    }
+    return Opened(twin, facts)
 
 
 def _beside(engine_path: Path) -> Path | None:
@@ -241,7 +280,7 @@ def _as_source(module: nn.Module, device: str, io: Any, facts: dict[str, Any], t
 
     engine = TorchEngine(module, device, name=str(facts["name"]))
     try:
-        probe(restorer := Restorer(engine, io))
+        _probe(restorer := Restorer(engine, io))
     except EngineDefect as defect:
         raise UsageError(
             f"the source {facts['name']} does not map RGB images in [0, 1] to images of the same size: {defect}"
@@ -250,7 +289,7 @@ def _as_source(module: nn.Module, device: str, io: Any, facts: dict[str, Any], t
     return Opened(restorer, {**facts, "kind": kind, "capabilities": engine.capabilities.to_dict()}, twin)
 
 
-def probe(restorer: Restorer) -> None:
+def _probe(restorer: Restorer) -> None:
     """One pass over a grey image, of an odd size where any will do: a source that fails there cannot be attacked."""
     import torch
 

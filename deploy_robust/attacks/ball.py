@@ -54,9 +54,13 @@ class Ball:
 
     def corner(self, seed: int, keys: Sequence[tuple[Part, ...]], *purpose: Part) -> Tensor:
         """One random corner for each row, by its own key: every value at plus or minus eps."""
-        rows = [keyed.signs(seed, *key, *purpose, shape=tuple(self.x.shape[1:])) for key in keys]
-        draws = torch.stack([torch.from_numpy(row) for row in rows]).to(self.x)
-        return self.project(self.x + self.eps * draws)
+        return self.project(self.x + self.eps * signs(seed, keys, *purpose, like=self.x))
+
+
+def signs(seed: int, keys: Sequence[tuple[Part, ...]], *purpose: Part, like: Tensor) -> Tensor:
+    """Independent fair signs for each row, by its own key: (len(keys), *like.shape[1:]), typed and placed as `like`."""
+    rows = [keyed.signs(seed, *key, *purpose, shape=tuple(like.shape[1:])) for key in keys]
+    return torch.stack([torch.from_numpy(row) for row in rows]).to(like)
 
 
 def _sum_rounded_up(a: Tensor, b: Tensor) -> Tensor:

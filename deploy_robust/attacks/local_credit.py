@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deploy_robust.attacks.attack import Access
-from deploy_robust.attacks.queries import Queries, keyed_signs
+from deploy_robust.attacks.queries import Queries
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 RADII = (0.7, 1.0, 1.5, 2.5, 4.0)
 """Radii of the neighbourhood, in pixels, among which each image chooses for itself."""
+
+_MEANWHILE = 1.0
+"""The radius that leads on until then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,72 +89,99 @@ class LocalCredit:
             UsageError: The task has no engine, or nothing to measure errors against.
         """
         engine = Queries.of(task, self.queries, self.stop_psnr)
-        delta = self.start(engine)
+        delta = self._start(engine)
         at_start = engine.best_error.clone()
-        self.climb(engine, delta)
+        self._climb(engine, delta)
         return engine.crafted(at_start)
 
-    def start(self, engine: Queries) -> Tensor:
+    def _start(self, engine: Queries) -> Tensor:
         """The best of a few random corners, halved: where a corner pulls too far, the way back is short."""
-        shape = engine.task.x.shape[1:]
         for draw in range(self.warm):
-            signs = keyed_signs(engine.keys, engine.task.seed, shape, self.name, "start", draw)
-            corner = engine.project(engine.eps * signs.to(engine.x))
-            engine.offer(corner, engine.errors(corner)[0])
-            engine.note()
+            self._look(engine, engine.signs(self.name, "start", draw))
         engine.retire()
         return (engine.best - engine.task.x)[engine.active] / 2
 
-    def climb(self, engine: Queries, delta: Tensor) -> None:
-        """Goes on from perturbations of the active rows until their budget is spent or they are violated."""
-        radii = (self.radius,) if self.radius else RADII
-        # One credit for each radius until the choice, then one.
-        alone = len(radii) == 1
-        credit = delta.new_zeros(delta.shape if alone else (len(radii), *delta.shape))
-        chosen = torch.zeros(len(delta), dtype=torch.int64, device=delta.device) if alone else None
+    def _climb(self, engine: Queries, delta: Tensor) -> None:
+        """Goes on from perturbations of the active rows until they are violated or their budget is spent, exactly."""
         length = max(1, (self.queries - self.warm) * self.every // (2 * self.every + 1))
-        steps_to_choose = max(4, min(15, length // 8))
         last = min(0.995, max(self.memory, 1 - 4 / length))
+        credit = _Credit.of(delta, self.radius)
         step = 0
         while len(engine.active):
             share = min(1.0, step / length)
-            memory = self.memory + (last - self.memory) * share
-            signs = keyed_signs(engine.keys, engine.task.seed, delta.shape[1:], self.name, step).to(delta)
+            signs = engine.signs(self.name, step)
             probe = self.sigma * engine.eps * signs
-            above, below = engine.errors(*((engine.x + delta + side * probe).clamp(0, 1) for side in (1, -1)))
-            change = (above - below)[:, None]
-            around = torch.stack([_around(change, radius) for radius in radii])
-            if chosen is None:
-                credit = memory * credit + signs * around
-                ahead = credit[min(1, len(radii) - 1)]
-            else:
-                ahead = credit = memory * credit + signs * _pick(around, chosen)
+            above, below = engine.ask(*((engine.x + delta + side * probe).clamp(0, 1) for side in (1, -1)))
+            ahead = credit.add(signs, above.errors - below.errors, self.memory + (last - self.memory) * share)
             step += 1
             size = self.step * (1 - 0.9 * share)
             delta = engine.project(delta + size * engine.eps * ahead.sign()) - engine.x
-            if chosen is None and step == steps_to_choose:
-                chosen = self._choose(engine, delta, credit)
-                credit = _pick(credit, chosen)
-            elif step % self.every == 0:
-                corner = engine.project(engine.eps * _sign(delta))
-                engine.offer(corner, engine.errors(corner)[0])
+            if credit.open and step >= max(4, min(15, length // 8)) and engine.left >= len(credit.radii):
+                credit.choose(torch.stack([self._look(engine, delta + engine.eps * way / 2) for way in credit.ways]))
+            elif step % self.every == 0 or engine.left <= 2:
+                self._look(engine, delta)
+                if engine.left == 1:  # too few for another pair of probes
+                    self._look(engine, ahead)
             else:
                 continue
-            engine.note()
             stays = engine.retire()
-            if not bool(stays.all()):
-                delta = delta[stays]
-                credit = credit[:, stays] if chosen is None else credit[stays]
-                chosen = None if chosen is None else chosen[stays]
-        engine.note()
+            delta = delta[stays]
+            credit.keep(stays)
 
-    def _choose(self, engine: Queries, delta: Tensor, credit: Tensor) -> Tensor:
-        """The radius whose credits carry each row furthest; one query each."""
-        steps = [engine.project(engine.eps * _sign(delta + 0.5 * engine.eps * each.sign())) for each in credit]
-        maps = engine.errors(*steps)
-        for images, errors in zip(steps, maps, strict=True):
-            engine.offer(images, errors)
-        return torch.stack([errors.mean((1, 2)) for errors in maps]).argmax(0)
+    def _look(self, engine: Queries, direction: Tensor) -> Tensor:
+        """Offers the corner in the direction of each active row, and returns its error, (n,); one query."""
+        corner = engine.project(engine.eps * torch.where(direction >= 0, 1.0, -1.0))
+        (answers,) = engine.ask(corner)
+        engine.offer(corner, answers)
+        return answers.total
+
+
+@dataclass(slots=True)
+class _Credit:
+    """What each value has earned so far: for each radius until one is chosen for each row, then for that one.
+
+    Attributes:
+        radii: Sigma of the neighbourhoods, pixels.
+        earned: (radii, n, 3, H, W) while the choice is open, (n, 3, H, W) afterwards.
+        chosen: Index of each row's radius, (n,); None while the choice is open.
+    """
+
+    radii: tuple[float, ...]
+    earned: Tensor
+    chosen: Tensor | None
+
+    @classmethod
+    def of(cls, delta: Tensor, radius: float) -> _Credit:
+        """Nothing earned; the choice is open where the radius is 0."""
+        if radius:
+            return cls((radius,), torch.zeros_like(delta), torch.zeros(len(delta), dtype=torch.int64).to(delta.device))
+        return cls(RADII, delta.new_zeros((len(RADII), *delta.shape)), None)
+
+    @property
+    def open(self) -> bool:
+        """Whether rows have still to choose."""
+        return self.chosen is None
+
+    @property
+    def ways(self) -> list[Tensor]:
+        """Where each radius leads, signs (n, 3, H, W)."""
+        return [each.sign() for each in self.earned]
+
+    def add(self, signs: Tensor, change: Tensor, memory: float) -> Tensor:
+        """Credits a change (n, H, W) to the signs that made it; returns what leads on, (n, 3, H, W)."""
+        around = torch.stack([_around(change[:, None], radius) for radius in self.radii])
+        self.earned = memory * self.earned + signs * (around if self.chosen is None else _pick(around, self.chosen))
+        return self.earned[RADII.index(_MEANWHILE)] if self.chosen is None else self.earned
+
+    def choose(self, errors: Tensor) -> None:
+        """Each row takes the radius whose way has the largest error, of (radii, n)."""
+        self.chosen = errors.argmax(0)
+        self.earned = _pick(self.earned, self.chosen)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops the rows that are done; `rows` is (n,) bool."""
+        self.earned = self.earned[:, rows] if self.chosen is None else self.earned[rows]
+        self.chosen = None if self.chosen is None else self.chosen[rows]
 
 
 def spsa(*, queries: int = 300, stop_psnr: float = 0.0) -> LocalCredit:
@@ -192,11 +222,6 @@ def _around(change: Tensor, radius: float) -> Tensor:
     kernel = torch.exp(-distance.square() / (2 * radius**2))
     blurred = F.conv2d(change, kernel.view(1, 1, 1, -1), padding=(0, reach))
     return F.conv2d(blurred, kernel.view(1, 1, -1, 1), padding=(reach, 0))
-
-
-def _sign(delta: Tensor) -> Tensor:
-    """Plus or minus one, never zero: a corner has no other values."""
-    return torch.where(delta >= 0, 1.0, -1.0).to(delta)
 
 
 def _pick(credit: Tensor, chosen: Tensor) -> Tensor:

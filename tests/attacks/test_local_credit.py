@@ -140,6 +140,56 @@ def test_a_broken_answer_is_worse_than_any_image() -> None:
     assert torch.isfinite(found.facts["objective"]).all()
 
 
+@pytest.mark.parametrize("budget", [10, 11, 30, 31, 47, 50, 100, 101])
+@pytest.mark.parametrize("radius", [0.0, 1.0])
+def test_a_budget_is_spent_exactly(budget: int, radius: float) -> None:
+    asked = 0
+
+    def counting(x: Tensor) -> Tensor:
+        nonlocal asked
+        asked += x.shape[0]
+        return edgy(x)
+
+    found = local_credit(queries=budget, radius=radius).craft(replace(task(edgy, rows=2), restore=counting))
+    assert found.facts["queries"].tolist() == [budget, budget]
+    assert asked == 2 * budget
+
+
+@pytest.mark.parametrize("sound", [10, 30, 100])
+@pytest.mark.parametrize(
+    "attack", [local_credit(queries=120), local_credit(queries=120, radius=1.0), spsa(queries=120)]
+)
+def test_what_is_known_at_a_mark_was_found_by_then(attack: LocalCredit, sound: int) -> None:
+    """An engine whose answers are perfect until so many queries, and bad from then on."""
+    lean, asked = task(edgy, rows=1), 0
+    truth = torch.full_like(lean.x, 0.25)
+
+    def ages(x: Tensor) -> Tensor:
+        nonlocal asked
+        numbers = asked + torch.arange(1, x.shape[0] + 1)
+        asked += x.shape[0]
+        return truth.repeat(x.shape[0], 1, 1, 1) + 0.5 * (numbers > sound).view(-1, 1, 1, 1)
+
+    facts = attack.craft(replace(lean, restore=ages, ground_truth=truth)).facts
+    assert facts[f"psnr_at_{sound}"].item() == pytest.approx(100)
+    assert -10 * torch.log10(facts["objective"]).item() == pytest.approx(6.02, abs=0.01)
+
+
+def test_one_broken_value_in_a_large_image_is_a_violation_without_any_bound() -> None:
+    x = images(1).repeat(1, 1, 20, 20)
+
+    def breaks(z: Tensor) -> Tensor:
+        y = torch.zeros_like(z)
+        y[..., 7, 7] = torch.inf
+        return y
+
+    large = replace(task(edgy, rows=1), x=x, restore=breaks, clean_output=torch.zeros_like(x))
+    found = local_credit(queries=40).craft(large)
+    assert found.facts["violated"].tolist() == [1.0]
+    assert found.facts["queries"].tolist() == [4.0]
+    assert found.facts["objective"].item() > 1
+
+
 def test_a_row_finds_the_same_alone_and_in_company() -> None:
     both = task(edgy, rows=2)
     alone = replace(both, x=both.x[1:], eps=both.eps[1:], keys=both.keys[1:], clean_output=edgy(both.x)[1:])

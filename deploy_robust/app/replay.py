@@ -136,7 +136,15 @@ def replay(
         pairs = replace(pairs, what=str(data))
     _check_engine(engine_request, plan)
     _check_pairs(pairs, plan)
-    execution = Execution(engine_request, source, pairs, plan["policy"]["attacks"], plan["seed"], plan["threads"])
+    execution = Execution(
+        engine_request,
+        source,
+        pairs,
+        plan["policy"]["attacks"],
+        plan["seed"],
+        plan["threads"],
+        rows=plan["batch"]["rows"],
+    )
     executor = IsolatedExecutor(execution, judged=ENGINE, timeout=timeout)
     try:
         facts = executor.start()

@@ -161,7 +161,8 @@ def bar(row: OutcomeRow, group: list[OutcomeRow]) -> Bar | None:
     """The interval of one outcome on a scale that holds its whole group; None where there is no finite value."""
     if row.value is None:
         return None
-    marks = [x for r in group for x in (r.value, r.low, r.high, r.at_least, r.at_most) if x is not None]
+    # Zero belongs to every scale: without it a value near its bound would lie at the far end from it.
+    marks = [0.0, *(x for r in group for x in (r.value, r.low, r.high, r.at_least, r.at_most) if x is not None)]
     low, high = min(marks), max(marks)
     pad = 0.12 * (high - low) or 1.0
     low, high = low - pad, high + pad

@@ -119,14 +119,21 @@ class OnnxRuntimeEngine:
             raise self._explained(error, batch) from error
 
     def _run_bound(self, batch: Tensor, out: Tensor) -> Tensor:
-        """Input and output by pointer; `out` must be contiguous and of the answer's shape and type."""
-        device = batch.device
+        """Input and output by pointer, which says nothing of strides: both must be contiguous and where the session is.
+
+        `out` must be of the answer's shape and type.
+        """
+        device = torch.device(self._capabilities.device)
+        for name, tensor, kind in (("the input", batch, self._image), ("out", out, self._answer)):
+            if tensor.dtype != _TORCH.get(kind.dtype) or not tensor.is_contiguous() or tensor.device != device:
+                raise UsageError(
+                    f"{name} must be contiguous {_TORCH.get(kind.dtype)} on {device} (got {tensor.dtype} on "
+                    f"{tensor.device}, strides {tensor.stride()}): call the engine through a Restorer"
+                )
         binding = self._session.io_binding()
         place = device.type, device.index or 0
         binding.bind_input(self._image.name, *place, _NUMPY[self._image.dtype], tuple(batch.shape), batch.data_ptr())
         binding.bind_output(self._answer.name, *place, _NUMPY[self._answer.dtype], tuple(out.shape), out.data_ptr())
-        if out.dtype != _TORCH[self._answer.dtype] or not out.is_contiguous():
-            raise UsageError(f"out must be contiguous {_TORCH[self._answer.dtype]} (got {out.dtype})")
         self._session.run_with_iobinding(binding)
         return out
 

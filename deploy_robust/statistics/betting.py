@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -210,7 +211,7 @@ def limits(losses: ArrayLike, *, alpha: float = 0.05) -> tuple[float, float]:
 
     mean = min(max(float(x.mean()), _TINY), 1 - _TINY)
     upper = _bisect(mean, 1 - _TINY, lambda p0: excluded(p0, "pass"))
-    lower = _bisect(mean, _TINY, lambda p0: excluded(p0, "fail"))
+    lower = _lowest(mean, lambda p0: excluded(p0, "fail"))
     return (0.0 if lower <= _TINY else lower), (1.0 if upper >= 1 - _TINY else upper)
 
 
@@ -251,6 +252,23 @@ def checked(losses: ArrayLike) -> Floats:
 
 
 _TINY = 1e-9
+
+
+def _lowest(mean: float, excluded: Callable[[float], bool]) -> float:
+    """The smallest p0 up to the mean that is not excluded.
+
+    The bets for a FAIL change with p0 where two of their rates meet or one falls behind p0: between such points the
+    wealth falls with p0, and at them it may jump.
+    """
+    breaks = {q / ratio for q in (*FAIL_RATES, _HIGHEST_RATE) for ratio in (1.0, *FAIL_RATIOS)}
+    edges = [_TINY, *sorted(b for b in breaks if b < mean), mean]
+    for start, end in pairwise(edges):
+        if not excluded(start):
+            return start
+        within = end if end == mean else end * (1 - 1e-12)
+        if not excluded(within):
+            return _bisect(within, start, excluded)
+    return mean
 
 
 def _bisect(inside: float, outside: float, excluded: Callable[[float], bool]) -> float:

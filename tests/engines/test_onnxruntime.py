@@ -79,6 +79,21 @@ def test_out_is_written_in_place(graphs, tmp_path):
     torch.testing.assert_close(out, engine.run(x), atol=0, rtol=0)
 
 
+def test_pointers_are_only_taken_of_tensors_that_lie_as_declared(graphs, tmp_path):
+    """A pointer says nothing of strides: a transposed view would be read as another image."""
+    engine, _ = KIND.open(graphs.conv_graph(tmp_path / "a.onnx"), EngineOptions())
+    x = rainy(1, 3, 32, 32)
+    strided = x.transpose(2, 3)
+    assert not strided.is_contiguous()
+    with pytest.raises(UsageError, match="the input must be contiguous"):
+        engine.run(strided, out=torch.empty_like(x))
+    with pytest.raises(UsageError, match="out must be contiguous"):
+        engine.run(x, out=torch.empty_like(x).transpose(2, 3))
+    with pytest.raises(UsageError, match="the input must be contiguous"):
+        engine.run(x.double(), out=torch.empty_like(x))
+    torch.testing.assert_close(engine.run(strided), engine.run(strided.contiguous()), atol=0, rtol=0)
+
+
 def test_capabilities_say_what_runs(graphs, tmp_path):
     path = graphs.conv_graph(tmp_path / "a.onnx")
     engine, _ = KIND.open(path, EngineOptions(threads=1, optimisation="none"))

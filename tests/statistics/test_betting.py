@@ -189,6 +189,20 @@ def test_limits_agree_with_the_decision_and_cover_at_every_look() -> None:
     assert missed <= 0.05 * 200 + 2 * math.sqrt(200 * 0.05 * 0.95)
 
 
+@pytest.mark.parametrize(("failures", "units"), [(5, 5), (3, 4), (12, 20), (9, 10), (40, 60), (1, 8)])
+def test_no_rate_below_the_lower_limit_or_above_the_upper_one_is_still_possible(failures: int, units: int) -> None:
+    """Every rate of a grid, and those at which two bets for a FAIL meet, tested one by one."""
+    x = [1] * failures + [0] * (units - failures)
+    low, high = limits(x)
+    meeting = [q / r for q in (0.5, 0.9, 0.999) for r in (1, 1.25, 1.5, 2, 3, 5, 10, 20)]
+    for p0 in (*np.linspace(0.002, 0.998, 499), *meeting):
+        progress = follow(x, RateBets(float(p0)))
+        if p0 < low - 1e-9:
+            assert progress.log_fail[-1] >= math.log(20), p0
+        if p0 > high + 1e-9:
+            assert progress.log_pass[-1] >= math.log(20), p0
+
+
 def test_alpha_is_spent_over_attempts() -> None:
     shares = [spent_alpha(0.05, attempt) for attempt in range(1, 100_000)]
     assert sum(shares) == pytest.approx(0.05, rel=1e-4)

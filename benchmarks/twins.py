@@ -4,7 +4,8 @@
 
 Held-out scenes and photographs come from their test splits. PGD is crafted on each network itself. Rows hold the mean
 PSNR in dB against the ground truth, clean and for each epsilon, and the mean adversarial performance (eq. 7 of arXiv
-2203.16931) over 1, 2, 4 and 8/255. ``gain`` is the robust twin minus the plain one with a 95 % interval over images.
+2203.16931) over 1, 2, 4 and 8/255. ``gain_over`` rows hold the robust twin minus the other one, with a 95 % interval
+over images. ``--control`` adds plain weights that went on for as many steps as the robust twin did.
 """
 
 from __future__ import annotations
@@ -40,9 +41,16 @@ LEVELS = (1, 2, 4, 8)
 @click.option("--photos", default=6, type=click.IntRange(2))
 @click.option("--size", default=64, type=click.IntRange(32))
 @click.option("--weights", default=TWINS, multiple=True, help="Shipped weights that have a -robust twin.")
+@click.option(
+    "--control",
+    type=click.Path(path_type=Path, exists=True),
+    help="A file: plain weights with the robust twin's steps.",
+)
 @click.option("--threads", default=1, type=click.IntRange(1))
 @click.option("--out", default=RESULTS / "twins.json", type=click.Path(path_type=Path))
-def main(scenes: int, photos: int, size: int, weights: tuple[str, ...], threads: int, out: Path) -> None:
+def main(
+    scenes: int, photos: int, size: int, weights: tuple[str, ...], control: Path | None, threads: int, out: Path
+) -> None:
     """Prints and writes the table."""
     torch.set_num_threads(threads)
     sources: dict[str, PairSource] = {
@@ -52,21 +60,30 @@ def main(scenes: int, photos: int, size: int, weights: tuple[str, ...], threads:
     rows = []
     for data, source in sources.items():
         for name in weights:
-            plain, robust = (_measure(each, source) for each in (name, f"{name}-robust"))
-            for twin, found in (("plain", plain), ("robust", robust)):
-                rows.append({"data": data, "weights": name, "twin": twin, **_means(found)})
-                click.echo(json.dumps(rows[-1]))
-            gain = {
-                key: [round(v, 2) for v in mean_interval([b - a for a, b in zip(plain[key], robust[key], strict=True)])]
-                for key in plain
-            }
-            rows.append({"data": data, "weights": name, "gain": gain})
-            click.echo(json.dumps(rows[-1]))
+            files = {"plain": name, "robust": f"{name}-robust"} | ({} if control is None else {"control": control})
+            found = {twin: _measure(file, source) for twin, file in files.items()}
+            rows += [{"data": data, "weights": name, "twin": twin, **_means(each)} for twin, each in found.items()]
+            rows += [
+                {"data": data, "weights": name, "gain_over": twin, **_gain(each, found["robust"])}
+                for twin, each in found.items()
+                if twin != "robust"
+            ]
+    for row in rows:
+        click.echo(json.dumps(row))
     setting = {"scenes": scenes, "photos": photos, "size": size, "torch": torch.__version__}
     out.write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n")
 
 
-def _measure(weights: str, source: PairSource) -> dict[str, list[float]]:
+def _gain(before: dict[str, list[float]], after: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Mean of the paired differences, with the ends of its interval, by column."""
+    return {
+        key: [round(v, 2) for v in mean_interval([b - a for a, b in zip(before[key], after[key], strict=True)])]
+        for key in before
+        if key != "rain"
+    }
+
+
+def _measure(weights: str | Path, source: PairSource) -> dict[str, list[float]]:
     """PSNR of each image by column: rain, clean, every epsilon, and the mean over epsilons."""
     network = load_any(weights)[0].eval().requires_grad_(False)
     found: dict[str, list[float]] = {}

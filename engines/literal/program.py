@@ -9,7 +9,7 @@ import torch
 
 from deploy_robust.engines.literal import ops as _ops  # noqa: F401  # fills the table
 from deploy_robust.engines.literal.operators import OPERATORS
-from deploy_robust.engines.literal.quantisers import quantise, quantise_and_back
+from deploy_robust.engines.literal.quantisers import quantise
 from deploy_robust.engines.literal.rounding import narrow_dtype, round_to
 from deploy_robust.errors import DeployRobustError
 
@@ -195,7 +195,7 @@ class Program:
             if first is None or readers[code] != 1 or not self._same_scale(first, step):
                 joined.append(step)
                 continue
-            compute = self._rounded(step.node, quantise_and_back(first.node, self._gradient), False)
+            compute = self._rounded(step.node, quantise(first.node, self._gradient, back=True), False)
             joined.append(Step(step.node, first.inputs, self._on_device(compute, ())))
             dropped.add(code)
         return [step for step in joined if step.node.op != "QuantizeLinear" or step.node.outputs[0] not in dropped]

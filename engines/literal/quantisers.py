@@ -81,15 +81,20 @@ def codes_of(node: Node) -> Codes:
     raise node.refused(f"it quantises to {name.lower()}")
 
 
-def quantise(node: Node, gradient: Gradient) -> Callable[..., Tensor]:
-    """The function of a QuantizeLinear node: values, scale, zero point to codes."""
+def quantise(node: Node, gradient: Gradient, *, back: bool = False) -> Callable[..., Tensor]:
+    """The function of a QuantizeLinear node: values, scale, zero point to codes.
+
+    With `back` it is that of the node and of the DequantizeLinear behind it, for codes that nothing else reads: the
+    same bits in fewer passes over memory.
+    """
     _refuse_blocks(node)
+    function = _QuantiseAndBack if back else _Quantise
     codes, axis = codes_of(node), node.attributes.get("axis", 1)
     narrow = _division_type(node)
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
         scale, offset = _along(scale, x.dim(), axis), _offset(zero, scale, x.dim(), axis)
-        straight: Tensor = _Quantise.apply(x, scale, offset, codes, narrow, gradient)
+        straight: Tensor = function.apply(x, scale, offset, codes, narrow, gradient)
         return straight
 
     return run
@@ -108,19 +113,6 @@ def dequantise(node: Node) -> Callable[..., Tensor]:
                 code = code - _along(zero.long(), code.dim(), axis)
             return code.to(scale.dtype) * scale
         return (code if zero is None else code - _offset(zero, scale, code.dim(), axis)) * scale
-
-    return run
-
-
-def quantise_and_back(node: Node, gradient: Gradient) -> Callable[..., Tensor]:
-    """Both in one, for a quantiser whose codes nothing else reads: the same bits in fewer passes over memory."""
-    codes, axis = codes_of(node), node.attributes.get("axis", 1)
-    narrow = _division_type(node)
-
-    def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
-        scale, offset = _along(scale, x.dim(), axis), _offset(zero, scale, x.dim(), axis)
-        back: Tensor = _QuantiseAndBack.apply(x, scale, offset, codes, narrow, gradient)
-        return back
 
     return run
 

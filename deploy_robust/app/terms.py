@@ -51,8 +51,13 @@ def terms_of(
     Raises:
         PolicyError: It asks for ground truth where there is none, or has no parity bounds for that precision.
     """
-    caps = [] if references else [NO_PARITY]
     requirements = policy.for_engine(precision, references)
+    caps = [] if references else [NO_PARITY]
+    if references and not any(r.name == "parity" for r in requirements):
+        measured = " and ".join(references)
+        caps.append(
+            f"policy {policy.name} bounds no parity figure that was measured ({measured}): add parity.{precision}"
+        )
     if not references:
         requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
     if not paired and (needy := [r.name for r in requirements if quantity(r.quantity).needs_truth]):

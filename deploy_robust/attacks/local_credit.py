@@ -108,20 +108,23 @@ class LocalCredit:
         credit = _Credit.of(delta, self.radius)
         step = 0
         while len(engine.active):
+            if engine.left <= 2:  # no look would follow another pair of probes
+                for direction in (delta, credit.ahead)[: engine.left]:
+                    self._look(engine, direction)
+                engine.retire()
+                return
             share = min(1.0, step / length)
             signs = engine.signs(self.name, step)
             probe = self.sigma * engine.eps * signs
             above, below = engine.ask(*((engine.x + delta + side * probe).clamp(0, 1) for side in (1, -1)))
-            ahead = credit.add(signs, above.errors - below.errors, self.memory + (last - self.memory) * share)
+            credit.add(signs, above.errors - below.errors, self.memory + (last - self.memory) * share)
             step += 1
             size = self.step * (1 - 0.9 * share)
-            delta = engine.project(delta + size * engine.eps * ahead.sign()) - engine.x
+            delta = engine.project(delta + size * engine.eps * credit.ahead.sign()) - engine.x
             if credit.open and step >= max(4, min(15, length // 8)) and engine.left >= len(credit.radii):
                 credit.choose(torch.stack([self._look(engine, delta + engine.eps * way / 2) for way in credit.ways]))
-            elif step % self.every == 0 or engine.left <= 2:
+            elif step % self.every == 0:
                 self._look(engine, delta)
-                if engine.left == 1:  # too few for another pair of probes
-                    self._look(engine, ahead)
             else:
                 continue
             stays = engine.retire()
@@ -167,11 +170,15 @@ class _Credit:
         """Where each radius leads, signs (n, 3, H, W)."""
         return [each.sign() for each in self.earned]
 
-    def add(self, signs: Tensor, change: Tensor, memory: float) -> Tensor:
-        """Credits a change (n, H, W) to the signs that made it; returns what leads on, (n, 3, H, W)."""
+    @property
+    def ahead(self) -> Tensor:
+        """What leads on, (n, 3, H, W)."""
+        return self.earned[RADII.index(_MEANWHILE)] if self.chosen is None else self.earned
+
+    def add(self, signs: Tensor, change: Tensor, memory: float) -> None:
+        """Credits a change (n, H, W) to the signs that made it; what was earned before fades."""
         around = torch.stack([_around(change[:, None], radius) for radius in self.radii])
         self.earned = memory * self.earned + signs * (around if self.chosen is None else _pick(around, self.chosen))
-        return self.earned[RADII.index(_MEANWHILE)] if self.chosen is None else self.earned
 
     def choose(self, errors: Tensor) -> None:
         """Each row takes the radius whose way has the largest error, of (radii, n)."""

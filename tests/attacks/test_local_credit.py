@@ -140,9 +140,9 @@ def test_a_broken_answer_is_worse_than_any_image() -> None:
     assert torch.isfinite(found.facts["objective"]).all()
 
 
-@pytest.mark.parametrize("budget", [10, 11, 30, 31, 47, 50, 100, 101])
-@pytest.mark.parametrize("radius", [0.0, 1.0])
-def test_a_budget_is_spent_exactly(budget: int, radius: float) -> None:
+@pytest.mark.parametrize("budget", [*range(10, 34), 47, 50, 100, 101, 300])
+@pytest.mark.parametrize(("radius", "warm"), [(0.0, 4), (1.0, 4), (1.0, 9)])
+def test_a_budget_is_spent_exactly(budget: int, radius: float, warm: int) -> None:
     asked = 0
 
     def counting(x: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def test_a_budget_is_spent_exactly(budget: int, radius: float) -> None:
         asked += x.shape[0]
         return edgy(x)
 
-    found = local_credit(queries=budget, radius=radius).craft(replace(task(edgy, rows=2), restore=counting))
+    found = local_credit(queries=budget, radius=radius, warm=warm).craft(replace(task(edgy, rows=2), restore=counting))
     assert found.facts["queries"].tolist() == [budget, budget]
     assert asked == 2 * budget
 

@@ -34,6 +34,9 @@ K = TypeVar("K")
 DRIFT = "drift"
 """PSNR in dB between an engine's attacked output and its own clean output: what the attack moved."""
 
+REPEAT = "repeat_max_abs"
+"""Greatest difference between two answers of the judged engine to one clean image; above 0 they are not repeatable."""
+
 _RECENT_PAIRS = 32
 
 
@@ -71,7 +74,8 @@ class LocalExecutor:
     """Executes batches in this process.
 
     Every network sees the same images. An attack is crafted once, on the network that its plan names, for all rows of a
-    batch that share a size; the result goes through every network.
+    batch that share a size; the result goes through every network. What a search by queries has found goes through them
+    one image at a time: an answer may depend on the batch, and a search would choose the luckiest.
     """
 
     def __init__(
@@ -154,6 +158,12 @@ class LocalExecutor:
                 if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
                     (apart,) = compare(other.to(output.device), output)
                     values |= {f"{figure}_db": apart.psnr_db, f"{figure}_max_abs": apart.max_abs}
+            if role == self._judged:
+                (again,) = self._outputs(role, prepared.rainy, [case], "8bit")
+                if isinstance(again, Defect):
+                    yield replace(blank, role=role, defect=again)
+                    continue
+                values[REPEAT] = float((again - output).abs().max())
             kept = _keep(output, images) if role == self._judged else ""
             yield replace(blank, role=role, values=values, output_image=kept)
 
@@ -188,6 +198,7 @@ class LocalExecutor:
         attacked = crafted.images.detach().cpu()
         codes = _codes(attacked)
         seen = [_keep_codes(code, images) for code in codes]
+        together = 1 if planned.attack.access is Access.QUERIES else len(cases)
         for delivery in self._deliveries:
             delivered = codes.to(torch.float32) / 255 if delivery == "8bit" else attacked
             for role, restorer in self._subjects.items():
@@ -195,7 +206,7 @@ class LocalExecutor:
                     continue
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
-                for i, output in enumerate(self._outputs(role, delivered, cases, delivery)):
+                for i, output in enumerate(self._in_parts(role, delivered, cases, delivery, together)):
                     m = replace(
                         blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else ""
                     )
@@ -246,6 +257,13 @@ class LocalExecutor:
             alone = [self._outputs(role, x[i : i + 1], [case], delivery) for i, case in enumerate(cases)]
             return [answer for answers in alone for answer in answers]
         return [_finite(y[i : i + 1]) for i in range(y.shape[0])]
+
+    def _in_parts(
+        self, role: str, x: Tensor, cases: list[Case], delivery: Delivery, size: int
+    ) -> Iterator[Tensor | Defect]:
+        """The same, so many rows in a call."""
+        for start in range(0, len(cases), size):
+            yield from self._outputs(role, x[start : start + size], cases[start : start + size], delivery)
 
     def _watched(self, role: str, cases: list[Case], rows: list[_Prepared]) -> Callable[[Tensor], Tensor]:
         """The network of that role for an attack to call; its calls are told under the images that are attacked."""

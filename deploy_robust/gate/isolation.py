@@ -113,9 +113,25 @@ class IsolatedExecutor(Generic[F]):
     def execute(self, batch: Batch) -> BatchResult:
         """Measures a batch; a crash or hang of the judged engine is a measurement too.
 
+        Where several pairs were in the batch, each is measured again alone, so that a pair answers for itself only. If
+        none of them does it alone, what was in flight stays on record.
+
         Raises:
             RunError: The process died outside the judged engine, or was killed from outside.
         """
+        result, whole = self._execute(batch)
+        pairs = dict.fromkeys(case.pair for case in batch)
+        if whole or len(pairs) == 1:
+            return result
+        alone = [self._execute(tuple(case for case in batch if case.pair == pair)) for pair in pairs]
+        parts = [part for part, _ in alone]
+        if all(whole for _, whole in alone):
+            parts.append(result)
+        images = {sha256: image for part in parts for sha256, image in part.images.items()}
+        return BatchResult(tuple(m for part in parts for m in part.measurements), images)
+
+    def _execute(self, batch: Batch) -> tuple[BatchResult, bool]:
+        """The measurements of a batch, and whether it came to its end; otherwise what was in flight."""
         if self._worker is None:
             self.start()
         worker = self._worker
@@ -125,15 +141,15 @@ class IsolatedExecutor(Generic[F]):
             worker.line.send(batch)
             kind, answer, flight = self._wait(worker)
         except (EOFError, OSError):
-            return self._died(worker)
+            return self._died(worker), False
         if kind == RESULT:
             result: BatchResult = answer
-            return result
+            return result, True
         self.close()
         if flight is None or flight.role != self._judged:
             what = "an attack" if flight is None else f"the {flight.role}"
             raise RunError(f"{what} took more than {self._timeout:g} seconds for one call: give it more with --timeout")
-        return _defective(flight, Defect("timeout", f"no answer within {self._timeout:g} seconds"))
+        return _defective(flight, Defect("timeout", f"no answer within {self._timeout:g} seconds")), False
 
     def close(self) -> None:
         """Ends the process."""

@@ -210,7 +210,7 @@ def limits(losses: ArrayLike, *, alpha: float = 0.05) -> tuple[float, float]:
         return float(np.logaddexp.reduce(factors @ counts + shares)) >= threshold
 
     mean = min(max(float(x.mean()), _TINY), 1 - _TINY)
-    upper = _bisect(mean, 1 - _TINY, lambda p0: excluded(p0, "pass"))
+    upper = border(mean, 1 - _TINY, lambda p0: excluded(p0, "pass"))
     lower = _lowest(mean, lambda p0: excluded(p0, "fail"))
     return (0.0 if lower <= _TINY else lower), (1.0 if upper >= 1 - _TINY else upper)
 
@@ -267,11 +267,11 @@ def _lowest(mean: float, excluded: Callable[[float], bool]) -> float:
             return start
         within = end if end == mean else end * (1 - 1e-12)
         if not excluded(within):
-            return _bisect(within, start, excluded)
+            return border(within, start, excluded)
     return mean
 
 
-def _bisect(inside: float, outside: float, excluded: Callable[[float], bool]) -> float:
+def border(inside: float, outside: float, excluded: Callable[[float], bool]) -> float:
     """The border between an unexcluded point and an excluded one; the far end itself where that is not excluded."""
     if not excluded(outside):
         return outside

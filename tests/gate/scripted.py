@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploy_robust.errors import ArtefactError, EngineDefect
-from deploy_robust.gate.records import Batch, BatchResult, Flight, Measurement
+from deploy_robust.gate.records import Batch, BatchResult, Case, Flight, Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,10 @@ class Scripted:
     notify: Callable[[Flight | None], None]
 
     def execute(self, batch: Batch) -> BatchResult:
-        (case,) = batch
+        results = [self._execute(case) for case in batch]
+        return BatchResult(tuple(m for result in results for m in result.measurements))
+
+    def _execute(self, case: Case) -> BatchResult:
         what, _, role = case.pair.partition(" in ")
         image = np.full((32, 32, 3), 7, np.uint8)
         if role:

@@ -101,3 +101,15 @@ def test_a_load_that_is_refused_is_told_with_its_kind(scripted: ModuleType) -> N
         executor.start()
     assert caught.value.kind == "shape"
     executor.close()
+
+
+def test_a_crash_is_put_down_to_the_pair_that_did_it_and_the_others_are_measured(
+    isolated: IsolatedExecutor[Any],
+) -> None:
+    found = isolated.execute((Case("a"), Case("abort in engine"), Case("b"))).measurements
+    assert {m.case.pair: None if m.defect is None else m.defect.kind for m in found} == {
+        "a": None,
+        "abort in engine": "crash",
+        "b": None,
+    }
+    assert len(found) == 3

@@ -11,6 +11,7 @@ import torch
 
 from deploy_robust import keyed
 from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.attacks.local_credit import local_credit
 from deploy_robust.attacks.noise import random_corners
 from deploy_robust.data.pairs import Pair
 from deploy_robust.engine import Capabilities
@@ -18,7 +19,7 @@ from deploy_robust.errors import EngineDefect, RunError
 from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.planners import Grid, StopWhen
-from deploy_robust.gate.records import CLEAN, INPUT, Requirement, Status
+from deploy_robust.gate.records import CLEAN, INPUT, Case, Requirement, Status
 from deploy_robust.gate.runner import run
 from deploy_robust.gate.store import SqliteStore
 from deploy_robust.metrics.registry import METRICS
@@ -86,6 +87,7 @@ def executor(rows: int | None = None, **functions: Callable[[torch.Tensor], torc
 
 
 GRID = Grid(tuple(Pairs().ids()), ((CLEAN, 0.0), ("corners", 2.0), ("corners", 4.0)), pairs_per_batch=2)
+SEARCH = ((CLEAN, 0.0), ("local-credit", 2.0))
 NO_HARM = Requirement("do-no-harm", "attacked-gain", statistic="min", levels=(2.0, 4.0), at_least=-1.0)
 
 
@@ -207,3 +209,29 @@ def test_fewer_rows_at_a_time_measure_the_same(tmp_path: Path, store: SqliteStor
     engine = inner._subjects["engine"].engine
     assert isinstance(engine, FunctionEngine)
     assert set(engine.calls) == {1}
+
+
+def test_an_engine_whose_answers_vary_is_not_called_repeatable(store: SqliteStore) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(x: torch.Tensor) -> torch.Tensor:
+        return x + 1e-3 * torch.rand(x.shape, generator=generator)
+
+    run(GRID, executor(engine=noisy, other=torch.clone), store)
+    found = {m.role: m.values for m in store.measurements() if m.case.attack == CLEAN}
+    assert 0 < found["engine"]["repeat_max_abs"] < 2e-3
+    assert "repeat_max_abs" not in found["other"]
+
+
+def test_what_a_search_has_found_is_evaluated_alone(store: SqliteStore) -> None:
+    """The engine answers worse in company: the search sees that, the measurement does not."""
+    engine = FunctionEngine(lambda x: x * (0.25 if len(x) > 1 else 1.0))
+    inner = executor(engine=torch.clone)
+    inner._subjects = {"engine": Restorer(engine)}
+    inner._attacks = {"local-credit": PlannedAttack(local_credit(queries=10), "engine")}
+    cases = tuple(Case(pair, attack, level) for pair in Pairs().ids()[:2] for attack, level in SEARCH)
+    found = inner.execute(cases).measurements
+    searched = [m for m in found if m.case.attack == "local-credit" and m.delivery == "8bit"]
+    clean = {m.case.pair: m.values["psnr"] for m in found if m.role == INPUT}
+    assert all(m.values["psnr"] > clean[m.case.pair] - 3 for m in searched)
+    assert all(m.values["queries"] == 10 and m.values["psnr_at_10"] < 12 for m in searched)

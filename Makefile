@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SHELL := /bin/bash
 
-.PHONY: help demo test soak test-all lint format wheel clean
+.PHONY: help demo test openvino-test soak test-all lint format wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,13 @@ test: wheel  ## Test the built wheel (minutes); tests marked slow are left out
 
 test-all: wheel  ## Test the built wheel, slow tests included (an hour on two cores)
 	bash tests/run_on_wheel.sh $(VENV) dist
+
+# A folder of its own on top of the environment: openvino's and nncf's wheels stay out of everybody else's way.
+openvino-test: wheel  ## Test the OpenVINO engine and exporters, their wheels in a folder of their own (minutes)
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["openvino"], sep="\n")' \
+	    > $(VENV)/openvino.txt
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/openvino --constraint constraints.txt --requirement $(VENV)/openvino.txt
+	PYTHONPATH=$(abspath $(VENV)/openvino) bash tests/run_on_wheel.sh $(VENV) dist -k openvino
 
 soak: $(VENV)/.ready  ## Kill checks, exports and trainings at 50, 10 and 10 moments and resume them (about 20 minutes)
 	DEPLOY_ROBUST_SOAK_CHECK=50 DEPLOY_ROBUST_SOAK_EXPORT=10 DEPLOY_ROBUST_SOAK_TRAIN=10 OMP_NUM_THREADS=1 \

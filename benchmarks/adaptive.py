@@ -121,7 +121,7 @@ def main() -> None:
         onnx.save_model(to_onnx(net, net.size_rule), str(whole))
         model = quantise(whole, Calibration(calibration), Path(folder))
         onnx.save_model(model, str(path))
-        engine, _ = RUNTIME.open(path, EngineOptions(threads=1, optimisation="none"))
+        engine, _ = RUNTIME.open(path, EngineOptions(threads=1, arithmetic="literal"))
     twin = LiteralEngine(model)
 
     result = {

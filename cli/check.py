@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy_robust.cli import exit_codes
+from deploy_robust.cli.engine_options import engine_options, engine_request
 from deploy_robust.cli.io_options import io_options, io_overrides
 from deploy_robust.cli.options import FILE, pairs_options, pairs_request
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command(name="check")
-@click.option("--engine", required=True, type=FILE, help="The engine's file: .onnx, or weights as .safetensors.")
+@click.option(
+    "--engine", required=True, type=FILE, help="The engine's file: .onnx, .xml, .pt2, or .safetensors weights."
+)
 @click.option(
     "--source",
     metavar="NAME|FILE|MODULE:FACTORY",
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FILE, default="runs/check", show_default=True, help="Run folder; repeat to go on there.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys all random draws.")
 @click.option("--device", default="cpu", show_default=True, help="Where source and engine run: cpu, cuda, cuda:1.")
-@click.option("--provider", help="Provider of the engine's runtime, like CUDAExecutionProvider.")
+@engine_options
 @click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attack and engine.")
 @click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]")
 @click.option(
@@ -70,7 +73,6 @@ def command(
     out: Path,
     seed: int,
     device: str,
-    provider: str | None,
     threads: int | None,
     batch: int | None,
     rows: int | None,
@@ -94,11 +96,11 @@ def command(
     from deploy_robust.app.networks import EngineRequest, SourceRequest
     from deploy_robust.cli.screen import console, progress_bar
     from deploy_robust.cli.verdict import print_result
-    from deploy_robust.engine import EngineOptions
 
     io = io_overrides(options)
+    how, kind = engine_request(options, device=device, threads=threads)
     request = CheckRequest(
-        engine=EngineRequest(engine, EngineOptions(device=device, provider=provider, threads=threads), io),
+        engine=EngineRequest(engine, how, io, kind),
         source=SourceRequest(source, source_checkpoint, model, preset, device),
         pairs=pairs_request(seed=seed, **options),
         policy=policy,

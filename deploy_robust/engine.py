@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from deploy_robust.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -78,21 +80,41 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to load an engine.
+    """How to load an engine. A runtime that cannot do what an option asks for refuses it.
 
     Attributes:
         device: Torch device string: ``cpu``, ``cuda``, ``cuda:1``.
         provider: Runtime-specific provider name; None picks the device's plain one.
         threads: Intra-operator threads; None leaves it to the runtime.
-        optimisation: ``all`` or ``none``: whether the runtime may rewrite the graph.
+        arithmetic: ``literal`` runs the graph's own operators one by one, ``fused`` lets the runtime replace them (Q/DQ
+            pairs by integer kernels, for instance); None is what the runtime does by itself.
+        compute: Type in which a runtime that chooses may compute what the graph leaves in floating point: ``f32``,
+            ``bf16`` or ``f16``; None is what the graph says.
+        vouched: SHA-256 of an artefact with native code that has no manifest, given by a user who knows its origin.
         io: I/O description given by the user; it wins over the manifest's. None reads the manifest or the default.
     """
 
     device: str = "cpu"
     provider: str | None = None
     threads: int | None = None
-    optimisation: Literal["all", "none"] = "all"
+    arithmetic: Literal["literal", "fused"] | None = None
+    compute: Literal["f32", "bf16", "f16"] | None = None
+    vouched: str | None = None
     io: IODescription | None = None
+
+    def refuse(self, runtime: str, **unusable: str) -> None:
+        """Refuses options that were given and that a runtime has no use for.
+
+        Args:
+            runtime: Its name, for the message.
+            unusable: Name of an option to what to do instead.
+
+        Raises:
+            UsageError: One of them was given.
+        """
+        for name, remedy in unusable.items():
+            if (given := getattr(self, name)) is not None:
+                raise UsageError(f"{runtime} cannot be told {name} {given!r}: {remedy}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,93 +1,118 @@
-"""ONNX Runtime on the CPU and on CUDA, with explicit session options and no silent fallback."""
+"""ONNX Runtime on the CPU, CUDA and TensorRT, with explicit session options and no silent fallback."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import io
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from deploy_robust.artefact.describe import describe
 from deploy_robust.artefact.onnx_graph import inspect
 from deploy_robust.engine import Capabilities, EngineOptions, Health
+from deploy_robust.engines.onnxruntime_placement import Placement
+from deploy_robust.engines.onnxruntime_session import (
+    CPU,
+    CUDA,
+    REMEDIES,
+    TENSORRT,
+    Place,
+    open_session,
+    place,
+)
+from deploy_robust.engines.ports import NUMPY, TORCH, first_line, need_memory, undeclared
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from deploy_robust.artefact.io_description import IODescription
-    from deploy_robust.artefact.onnx_graph import GraphFacts
-
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_PROVIDER_OF = {"cpu": CPU, "cuda": CUDA}
-_FATAL = 4
-"""Severity at which ONNX Runtime writes to stderr: whatever it would say also reaches us as an exception."""
-
-_NUMPY = {"float": np.float32, "float16": np.float16, "uint8": np.uint8, "double": np.float64}
-_TORCH = {"float": torch.float32, "float16": torch.float16, "uint8": torch.uint8, "double": torch.float64}
-
-_CUDA_REMEDY = (
-    "install onnxruntime-gpu (and not onnxruntime beside it) with the CUDA and cuDNN versions that it was built for, "
-    "or use --device cpu"
-)
+    from deploy_robust.artefact.onnx_graph import GraphFacts, Port
 
 
 class OnnxRuntimeEngine:
     """A session behind the engine protocol.
 
-    On the CPU tensors share memory with ONNX Runtime in both directions. On CUDA device pointers are bound, nothing
+    On the CPU tensors share memory with ONNX Runtime in both directions. On a GPU device pointers are bound, nothing
     passes through the host, and the session computes on a stream of its own that waits for the caller's and is waited
     for; that half is exercised by the tests marked ``gpu`` and by nothing else.
 
     Args:
         path: ONNX file, for messages and loading.
         facts: What `inspect` read from it.
-        options: Device, provider, threads, optimisation.
+        options: Device, providers, threads, arithmetic.
 
     Raises:
         ArtefactError: ONNX Runtime refuses the graph.
-        EnvironmentProblem: Library, provider or device did not come up.
+        EnvironmentProblem: Library, provider or device did not come up, or part of the graph runs elsewhere.
         UsageError: The provider is unknown, or does not run on the device.
     """
 
     def __init__(self, path: Path, facts: GraphFacts, options: EngineOptions) -> None:
-        device, provider = _place(options)
-        self._image, self._answer = facts.image, facts.answer
-        self._stream = _new_stream(device) if device.type == "cuda" else None
-        self._session: Any = _open_session(path, provider, options, device, self._stream)
-        self._check_provider(provider)
-        if facts.answer.dtype not in _TORCH:
+        options.refuse("ONNX Runtime", compute="the graph says its types; export another --precision")
+        where = place(options)
+        self._image, self._answer, self._device = facts.image, facts.answer, where.device
+        if facts.answer.dtype not in TORCH:
             raise ArtefactError(
                 f"{path} answers with {facts.answer.dtype} ({facts.answer}): export it with a float or uint8 output"
             )
+        self._stream = _new_stream(where.device) if where.device.type == "cuda" else None
+        self._session: Any
+        if self._stream is None:
+            self._session, ran = open_session(path, where, options, facts.precision), None
+        else:
+            self._session, ran = self._open_on_gpu(path, where, options, facts.precision)
         import onnxruntime
 
         settings = self._session.get_session_options()
+        on_cpu = where.device.type == "cpu"
         self._capabilities = Capabilities(
             runtime=f"onnxruntime {onnxruntime.__version__}",
-            provider=self._session.get_providers()[0],
-            device=str(device),
-            threads=settings.intra_op_num_threads or None if device.type == "cpu" else None,
-            deterministic=bool(settings.use_deterministic_compute) or device.type == "cpu",
+            provider=", ".join(where.providers),
+            device=str(where.device),
+            threads=settings.intra_op_num_threads or None if on_cpu else None,
+            deterministic=on_cpu or (bool(settings.use_deterministic_compute) and TENSORRT not in where.providers),
             differentiable=False,
-            arithmetic="literal" if options.optimisation == "none" else "fused",
+            arithmetic=options.arithmetic or "fused",
             precision=facts.precision,
-            tags={"optimisation": options.optimisation, "opset": str(facts.opset), "input": str(facts.image)},
+            tags={"opset": str(facts.opset), "input": str(facts.image)} | ({} if ran is None else {"nodes": ran}),
         )
 
-    def _check_provider(self, asked: str) -> None:
-        """ONNX Runtime drops a provider that does not load with no more than a line on stderr."""
-        found = self._session.get_providers()
-        if not found or found[0] != asked:
+    def _open_on_gpu(self, path: Path, where: Place, options: EngineOptions, precision: str) -> tuple[Any, str]:
+        """A session whose first pass was profiled, and where its nodes ran.
+
+        Raises:
+            EnvironmentProblem: A node that touches the image ran elsewhere, or the image is copied to the host.
+        """
+        with tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
+            assert self._stream is not None  # noqa: S101  (for the type checker: only called with a stream)
+            stream, prefix = self._stream.cuda_stream, Path(folder) / "profile"
+            self._session = session = open_session(path, where, options, precision, stream=stream, profile=prefix)
+            probe = torch.zeros(_probe_shape(self._image), dtype=TORCH.get(self._image.dtype), device=where.device)
+            try:
+                self._run_on_device(probe, None)
+                torch.cuda.synchronize(where.device)
+            except Exception as error:  # a graph that fails on a black image is for the check to judge
+                session.end_profiling()
+                return session, f"not verified: {first_line(error)}"
+            ran = Placement.read(Path(session.end_profiling()))
+        if not ran.nodes:
             raise EnvironmentProblem(
-                f"{asked} did not come up and ONNX Runtime fell back to {', '.join(found) or 'nothing'}"
-                f"{_why_no_cuda() if asked == CUDA else ''}: {_CUDA_REMEDY}"
+                f"the profile of {path.name} names no node, so that nothing shows where it runs: "
+                "use another version of onnxruntime, or --device cpu"
             )
+        pixels = probe[0].numel() // 3
+        if astray := (*ran.elsewhere(where.providers, pixels), *ran.copies(pixels)):
+            node = astray[0]
+            raise EnvironmentProblem(
+                f"{where.providers[0]} cannot run all of {path.name}: {node.kind} {node.name!r} runs on "
+                f"{node.provider or 'another provider'} ({len(astray)} such nodes), and falling back is not allowed: "
+                "use --device cpu, name the providers that may take part (--provider tensorrt,cuda), "
+                "or export another precision"
+            )
+        return session, str(ran)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -123,24 +148,20 @@ class OnnxRuntimeEngine:
 
         `out` must be of the answer's shape and type.
         """
-        device = torch.device(self._capabilities.device)
-        for name, tensor, kind in (("the input", batch, self._image), ("out", out, self._answer)):
-            if tensor.dtype != _TORCH.get(kind.dtype) or not tensor.is_contiguous() or tensor.device != device:
-                raise UsageError(
-                    f"{name} must be contiguous {_TORCH.get(kind.dtype)} on {device} (got {tensor.dtype} on "
-                    f"{tensor.device}, strides {tensor.stride()}): call the engine through a Restorer"
-                )
+        device = self._device
+        need_memory("the input", batch, self._image, device)
+        need_memory("out", out, self._answer, device)
         binding = self._session.io_binding()
-        place = device.type, device.index or 0
-        binding.bind_input(self._image.name, *place, _NUMPY[self._image.dtype], tuple(batch.shape), batch.data_ptr())
-        binding.bind_output(self._answer.name, *place, _NUMPY[self._answer.dtype], tuple(out.shape), out.data_ptr())
+        at = device.type, device.index or 0
+        binding.bind_input(self._image.name, *at, NUMPY[self._image.dtype], tuple(batch.shape), batch.data_ptr())
+        binding.bind_output(self._answer.name, *at, NUMPY[self._answer.dtype], tuple(out.shape), out.data_ptr())
         self._session.run_with_iobinding(binding)
         return out
 
     def _run_on_device(self, batch: Tensor, out: Tensor | None) -> Tensor:
         """On CUDA, where the answer must have the input's shape: ONNX Runtime refuses to bind any other."""
         if out is None:
-            out = torch.empty(batch.shape, dtype=_TORCH[self._answer.dtype], device=batch.device)
+            out = torch.empty(batch.shape, dtype=TORCH[self._answer.dtype], device=batch.device)
         assert self._stream is not None  # noqa: S101  (for the type checker: only called with a stream)
         caller = torch.cuda.current_stream(batch.device)
         self._stream.wait_stream(caller)
@@ -155,23 +176,17 @@ class OnnxRuntimeEngine:
     def _explained(self, error: Exception, batch: Tensor) -> Exception:
         if isinstance(error, UsageError):
             return error
-        dtype = _TORCH.get(self._image.dtype)
-        declared = self._image.shape
-        fits = batch.dim() == len(declared) and all(n in (None, m) for n, m in zip(declared, batch.shape, strict=True))
-        if batch.dtype != dtype or not fits:
-            return UsageError(
-                f"the graph takes {self._image} and was given {batch.dtype} {tuple(batch.shape)}: "
-                "call it through a Restorer with its I/O description"
-            )
+        if (mismatch := undeclared(batch, self._image)) is not None:
+            return mismatch
         if (
             "Failed to allocate memory" in str(error)
             or "bad_alloc" in str(error)
             or isinstance(error, torch.OutOfMemoryError)
         ):
             return EnvironmentProblem(
-                f"{self._capabilities.device} ran out of memory on {tuple(batch.shape)}: use smaller images or batches"
+                f"{self._device} ran out of memory on {tuple(batch.shape)}: use smaller images or batches"
             )
-        return EngineDefect("crash", f"ONNX Runtime failed on an input of {tuple(batch.shape)}: {_first_line(error)}")
+        return EngineDefect("crash", f"ONNX Runtime failed on an input of {tuple(batch.shape)}: {first_line(error)}")
 
     def close(self) -> None:
         """Lets go of the session."""
@@ -199,124 +214,35 @@ class OnnxRuntimeKind:
 
     def health(self) -> list[Health]:
         """Adds two images on each provider: ``get_available_providers`` lists what was compiled in, not what works."""
-        return [_try_provider("cpu"), _try_provider("cuda")]
-
-
-def _place(options: EngineOptions) -> tuple[torch.device, str]:
-    """Device and provider that fit each other.
-
-    Raises:
-        UsageError: They do not, or one is unknown.
-    """
-    try:
-        device = torch.device(options.device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {options.device!r}: use cpu, cuda or cuda:N") from error
-    if device.type not in _PROVIDER_OF:
-        raise UsageError(f"ONNX Runtime runs here on cpu and cuda (got {options.device!r})")
-    plain = _PROVIDER_OF[device.type]
-    provider = options.provider or plain
-    if provider not in _PROVIDER_OF.values():
-        raise UsageError(
-            f"unknown provider {provider!r}: supported are {CPU} (--device cpu) and {CUDA} (--device cuda)"
-        )
-    if provider != plain:
-        raise UsageError(
-            f"{provider} does not run on {options.device}: use --device {'cpu' if provider == CPU else 'cuda'}"
-        )
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise EnvironmentProblem(f"{CUDA} was asked for and torch sees no GPU{_why_no_cuda()}: {_CUDA_REMEDY}")
-        device = torch.device("cuda", device.index or 0)
-    return device, provider
-
-
-def _open_session(
-    path: Path, provider: str, options: EngineOptions, device: torch.device, stream: torch.cuda.Stream | None
-) -> Any:
-    import onnxruntime
-
-    onnxruntime.set_default_logger_severity(_FATAL)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _FATAL
-    settings.intra_op_num_threads = options.threads or 0
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.use_deterministic_compute = True
-    levels = onnxruntime.GraphOptimizationLevel
-    settings.graph_optimization_level = (
-        levels.ORT_ENABLE_ALL if options.optimisation == "all" else levels.ORT_DISABLE_ALL
-    )
-    provider_options: dict[str, str] = {}
-    if stream is not None:
-        _load_cuda_libraries()
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        provider_options = {"device_id": str(device.index), "user_compute_stream": str(stream.cuda_stream)}
-    try:
-        return onnxruntime.InferenceSession(
-            str(path), settings, providers=[provider], provider_options=[provider_options], disabled_optimizers=None
-        )
-    except Exception as error:  # the binding raises a class of its own for each status code
-        if stream is not None and "fallback" in str(error):
-            raise EnvironmentProblem(
-                f"{CUDA} cannot run all of {path} ({_first_line(error)}) and falling back to the CPU is not allowed: "
-                "use --device cpu, or export another precision"
-            ) from error
-        if stream is not None and "CUDA" in str(error):
-            raise EnvironmentProblem(f"{CUDA} did not come up ({_first_line(error)}): {_CUDA_REMEDY}") from error
-        raise ArtefactError(
-            f"ONNX Runtime refuses {path}: {_first_line(error)}; export it again or with another opset"
-        ) from error
+        return [_try_provider(CPU, "cpu"), _try_provider(CUDA, "cuda"), _try_provider(TENSORRT, "cuda")]
 
 
 def _new_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _load_cuda_libraries() -> None:
-    """Lets ONNX Runtime find the CUDA and cuDNN that came with torch; it prints what it does not find."""
-    import onnxruntime
-
-    if hasattr(onnxruntime, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
+def _probe_shape(image: Port) -> tuple[int, ...]:
+    """One image of 64 pixels a side, or what the graph fixes; NCHW where it says nothing of channels."""
+    usual = (1, 64, 64, 3) if image.shape[3] == 3 and image.shape[1] != 3 else (1, 3, 64, 64)
+    return tuple(side or default for side, default in zip(image.shape, usual, strict=True))
 
 
-def _why_no_cuda() -> str:
-    """What the dynamic loader says about the CUDA provider, a reason that ONNX Runtime keeps to its log; or nothing."""
-    import onnxruntime
-
-    library = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    if not library.is_file():
-        return " (this onnxruntime is a CPU build)"
-    try:
-        ctypes.CDLL(str(library))
-    except OSError as error:
-        missing = str(error).split(": ")
-        return f" ({missing[0].rsplit('/', 1)[-1]}: {missing[-1]})"
-    return ""
-
-
-def _try_provider(device: str) -> Health:
+def _try_provider(provider: str, device: str) -> Health:
     """Runs a graph of one addition on a provider and looks at the sum."""
-    name = f"onnxruntime / {_PROVIDER_OF[device]}"
-    remedy = "reinstall onnxruntime-gpu (or onnxruntime where no GPU build exists)" if device == "cpu" else _CUDA_REMEDY
+    name, remedy = f"onnxruntime / {provider}", REMEDIES[provider]
     try:
         import onnxruntime
     except ImportError as error:
-        return Health(name, False, f"onnxruntime cannot be imported ({error})", remedy)
-    import tempfile
-
+        return Health(name, False, f"onnxruntime cannot be imported ({error})", REMEDIES[CPU])
     try:
         with tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
             path = Path(folder) / "doubled.onnx"
             path.write_bytes(_doubling_graph())
-            engine = OnnxRuntimeEngine(path, inspect(path), EngineOptions(device=device))
+            engine = OnnxRuntimeEngine(path, inspect(path), EngineOptions(device=device, provider=provider))
             image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(engine.capabilities.device)
             right = torch.equal(engine.run(image), image + image)
     except (ArtefactError, EnvironmentProblem, EngineDefect) as error:
-        reason = str(error).removesuffix(f": {_CUDA_REMEDY}")
-        return Health(name, False, reason, remedy)
+        return Health(name, False, str(error).removesuffix(f": {remedy}"), remedy)
     if not right:
         return Health(name, False, "an addition gave a wrong sum", remedy)
     return Health(name, True, onnxruntime.__version__)
@@ -335,12 +261,6 @@ def _doubling_graph() -> bytes:
     )
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a message, without the library's own prefix of status and code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 KIND = OnnxRuntimeKind()

@@ -94,12 +94,13 @@ class TorchKind:
         Raises:
             CheckpointError: The weights cannot be used.
             EnvironmentProblem: The device is not there.
-            UsageError: A provider, or an optimisation, was asked for: torch has none.
+            UsageError: An option was given that torch has no use for.
         """
         from deploy_robust.models.checkpoints import load_any
 
-        if options.provider is not None:
-            raise UsageError(f"torch has no providers (got {options.provider!r}): choose with --device")
+        options.refuse("torch", provider="choose with --device", compute="a module computes in its weights' type")
+        if options.arithmetic == "fused":
+            raise UsageError("torch runs a module's own operators one by one: leave --arithmetic out")
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         model, info = load_any(path)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Measurement
 
-_PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-image")
+_PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "scikit-image")
 
 
 @dataclass(frozen=True, slots=True)

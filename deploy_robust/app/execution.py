@@ -166,6 +166,8 @@ class Facts:
 
 
 def _notes(engine: Opened, source: Opened, twin: Opened | str, roster: Roster) -> Iterator[str]:
+    found = engine.restorer.capabilities
+    yield f"engine: {found.runtime} on {found.provider}, {found.arithmetic} arithmetic"
     for role, opened in ((ENGINE, engine), (SOURCE, source)):
         size = opened.restorer.io.size
         if size.multiple > 1 or size.fixed is not None:

@@ -33,7 +33,9 @@ def to_note(engine: EngineRequest, source: SourceRequest, pairs: PairsRequest, t
             "device": options.device,
             "provider": options.provider,
             "threads": options.threads,
-            "optimisation": options.optimisation,
+            "arithmetic": options.arithmetic,
+            "compute": options.compute,
+            "vouched": options.vouched,
         },
         "source": {
             **asdict(source),

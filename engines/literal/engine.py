@@ -135,12 +135,13 @@ class LiteralKind:
         Raises:
             ArtefactError: The file is damaged, or a node is not covered.
             EnvironmentProblem: The device is not there.
-            UsageError: A provider was asked for: there is none.
+            UsageError: An option was given that a literal reading has no use for.
         """
         import onnx
 
-        if options.provider is not None:
-            raise UsageError(f"the literal engine has no providers (got {options.provider!r}): choose with --device")
+        options.refuse("the literal engine", provider="choose with --device", compute="the graph says its types")
+        if options.arithmetic == "fused":
+            raise UsageError("the literal engine fuses nothing: use --runtime onnxruntime")
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         facts = inspect(path)

@@ -146,9 +146,10 @@ def open_session(
 
 
 def provider_options(name: str, device: torch.device, precision: str, stream: int | None) -> dict[str, str]:
-    """What a provider is told; nothing is left to a default that depends on the card.
+    """What a provider is told, so that little is left to a default that depends on the card.
 
-    TF32 is on by default on both GPU providers and rounds fp32 products to 10 bits: an fp32 graph would not be one.
+    CUDA computes fp32 products in TF32 by default, rounded to 10 bits: an fp32 graph would not be one. The TensorRT
+    provider has no such switch; ``NVIDIA_TF32_OVERRIDE=0`` in the environment turns TF32 off for the whole process.
     """
     if name == CPU:
         return {}

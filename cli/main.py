@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "Export the shipped network, attack the INT8 engine and judge it: the whole path on embedded data.",
     "check": "Attack and judge a deployed engine; exits 0 PASS, 1 FAIL, 3 INCONCLUSIVE.",
+    "verify": "Test by queries alone how often an engine breaks: a failure rate, with controlled errors.",
+    "plan": "Say how many scenes, queries and minutes a `verify` will need.",
     "judge": "Judge the stored measurements of a run by another policy, without running anything.",
     "replay": "Run one case of a run again and compare it with what was stored.",
     "runs": "List run folders, show one, drop stored images to save room.",

@@ -33,31 +33,44 @@ class Size(click.ParamType[tuple[int, int]]):
         return int(parts[0]), int(parts[-1])
 
 
+_DATA = click.option(
+    "--data",
+    default="scenes",
+    show_default=True,
+    metavar="scenes|photos|DIR",
+    help="Embedded scenes, embedded photographs, or a folder with rainy and clean images.",
+)
+_LIMIT = click.option("--limit", type=click.IntRange(min=1), help="Pairs at most. [default: 24, or the whole folder]")
+_UNITS = click.option(
+    "--units",
+    "limit",
+    type=click.IntRange(min=1),
+    help="Units at most; more of them continue a run of scenes. [default: 30 / p0 scenes, or the whole folder]",
+)
+_SHAPE = (
+    click.option(
+        "--size", type=Size(), default="128", show_default=True, metavar="HxW", help="Size of embedded pairs."
+    ),
+    click.option("--crop", type=Size(), metavar="HxW", help="Cut images of a folder to this size."),
+    click.option(
+        "--crop-at",
+        type=click.Choice(["centre", "keyed"]),
+        default="centre",
+        show_default=True,
+        help="Where to cut: in the middle, or drawn by the seed.",
+    ),
+    click.option("--unpaired", is_flag=True, help="The folder holds real rain without ground truth."),
+)
+
+
 def pairs_options(command: F) -> F:
     """Adds the options that say which pairs to work on; `pairs_request` reads them."""
-    return _stacked(
-        command,
-        click.option(
-            "--data",
-            default="scenes",
-            show_default=True,
-            metavar="scenes|photos|DIR",
-            help="Embedded scenes, embedded photographs, or a folder with rainy and clean images.",
-        ),
-        click.option("--limit", type=click.IntRange(min=1), help="Pairs at most. [default: 24, or the whole folder]"),
-        click.option(
-            "--size", type=Size(), default="128", show_default=True, metavar="HxW", help="Size of embedded pairs."
-        ),
-        click.option("--crop", type=Size(), metavar="HxW", help="Cut images of a folder to this size."),
-        click.option(
-            "--crop-at",
-            type=click.Choice(["centre", "keyed"]),
-            default="centre",
-            show_default=True,
-            help="Where to cut: in the middle, or drawn by the seed.",
-        ),
-        click.option("--unpaired", is_flag=True, help="The folder holds real rain without ground truth."),
-    )
+    return stacked(command, _DATA, _LIMIT, *_SHAPE)
+
+
+def units_options(command: F) -> F:
+    """The same, where each pair is a unit of a test."""
+    return stacked(command, _DATA, _UNITS, *_SHAPE)
 
 
 def pairs_request(
@@ -76,7 +89,7 @@ def pairs_request(
     return PairsRequest(what=data, limit=limit, size=size, crop=crop, crop_at=crop_at, unpaired=unpaired, seed=seed)
 
 
-def _stacked(command: F, *decorators: Callable[[F], F]) -> F:
+def stacked(command: F, *decorators: Callable[[F], F]) -> F:
     """Applies decorators so that --help lists them in the order given."""
     return reduce(lambda inner, decorate: decorate(inner), reversed(decorators), command)
 

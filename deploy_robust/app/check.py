@@ -15,19 +15,23 @@ from deploy_robust.app.execution import Execution
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.planning import planner_of
+from deploy_robust.app.registering import continued, register
+from deploy_robust.app.screen import Screen
 from deploy_robust.gate.policy import DEFAULT, load_policy
 from deploy_robust.gate.quantities import ENGINE
+from deploy_robust.gate.registration import Registration
+from deploy_robust.gate.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from deploy_robust.app.execution import Facts
     from deploy_robust.app.judge import CheckResult
+    from deploy_robust.app.screen import Standings
     from deploy_robust.data.pairs import PairSource
     from deploy_robust.gate.judge import Terms
     from deploy_robust.gate.policy import Policy
-    from deploy_robust.gate.records import Measurement
 
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "scikit-image")
 
@@ -41,7 +45,8 @@ class CheckRequest:
         out: Run folder; an interrupted check goes on there.
         source: What attacks are crafted on.
         pairs: What is attacked.
-        policy: Name of a shipped policy, or a TOML file.
+        policy: Name of a shipped policy, a TOML file, or a policy.
+        command: Which command asks, for the record and for advice.
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
         pairs_per_batch: Pairs executed and committed together; None: 1 on a CPU, 8 on a GPU.
@@ -54,7 +59,8 @@ class CheckRequest:
     out: Path
     source: SourceRequest = field(default_factory=SourceRequest)
     pairs: PairsRequest = field(default_factory=PairsRequest)
-    policy: str | Path = DEFAULT
+    policy: str | Path | Policy = DEFAULT
+    command: str = "check"
     seed: int = 0
     threads: int | None = None
     pairs_per_batch: int | None = None
@@ -69,7 +75,12 @@ class CheckRequest:
         )
 
 
-def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], None] | None = None) -> CheckResult:
+def check(
+    request: CheckRequest,
+    *,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    on_standing: Callable[[Standings], None] | None = None,
+) -> CheckResult:
     """Checks an engine.
 
     Networks run in a process of their own, so that an engine that hangs or crashes is a finding and not the end.
@@ -77,6 +88,7 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     Args:
         request: What to check, on what, by which policy.
         on_progress: Called with the number of cases done and the number planned.
+        on_standing: Called with where the tests by betting stand, where the policy has any.
 
     Raises:
         DeployRobustError: Something that the user named cannot be used; the message says what to do.
@@ -89,25 +101,30 @@ def check(request: CheckRequest, *, on_progress: Callable[[int, int | None], Non
     out_of_time = _deadline(request.max_minutes)
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
+    registration = register(policy, pairs, request.seed)
     executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
     try:
         facts = executor.start()
         terms, requirements = facts.terms(policy, paired=pairs.paired)
         plan = _plan(request, policy, pairs, facts, terms)
-        planner = planner_of(policy, terms.attacks, pairs.ids(), requirements, plan["batch"]["pairs"])
-        done = 0
-
-        def count(batch: Sequence[object], _measurements: Sequence[Measurement]) -> None:
-            nonlocal done
-            done += len(batch)
-            if on_progress is not None:
-                on_progress(done, planner.size)
-
-        with SqliteStore.create_or_resume(request.out, plan) as store:
+        if registration is not None:
+            plan["registration"] = registration.to_dict()
+        with SqliteStore.create_or_resume(request.out, plan, continued=continued) as store:
+            if registration is not None:  # it may go on from an earlier one
+                registration = Registration.from_dict(store.plan["registration"])
+            ids = pairs.ids() if registration is None else registration.order
+            planner = planner_of(
+                policy, terms.attacks, ids, requirements, plan["batch"]["pairs"], registration=registration
+            )
+            screen = Screen(planner.size, len(store.finished()), on_progress, on_standing)
+            if registration is not None:
+                screen.watch = Watch(requirements, terms.attacks, registration)
             note = reopening.to_note(request.engine, request.source, request.pairs, request.timeout, request.out)
             store.note(reopening.NOTE, note)
             store.note(PLANNED, planner.size)
-            store.note(ENDED, run(planner, executor, store, on_batch=count, keep_going=lambda: not out_of_time()))
+            store.note(ENDED, False)
+            ended = run(planner, executor, store, on_batch=screen.show, keep_going=lambda: not out_of_time())
+            store.note(ENDED, ended)
             executor.close()  # reports need no network, and the memory of both together would be the peak
             return judge_and_report(store, policy, request.out)
     finally:
@@ -123,7 +140,7 @@ def _deadline(minutes: float | None) -> Callable[[], bool]:
 def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts, terms: Terms) -> dict[str, Any]:
     """Everything that the measurements depend on, as plain data; a run folder is resumed for an equal plan only."""
     return {
-        "command": "check",
+        "command": request.command,
         "engine": dict(facts.engine),
         "source": dict(facts.source),
         "pairs": {"name": pairs.name, "count": len(pairs), "paired": pairs.paired, "identity": dict(pairs.identity)},

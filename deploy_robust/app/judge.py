@@ -12,7 +12,9 @@ from deploy_robust.app.terms import judged_attacks, terms_of
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.judge import judge
 from deploy_robust.gate.policy import Policy, load_policy
+from deploy_robust.gate.registration import Registration
 from deploy_robust.gate.store import SqliteStore
+from deploy_robust.report.counterexamples import write_counterexamples
 from deploy_robust.report.formats import write_reports
 from deploy_robust.report.summary import summarise
 
@@ -74,7 +76,8 @@ def judge_and_report(store: SqliteStore, policy: Policy, out: Path, *, remember:
     verdict, summary, run = judge_store(store, policy)
     if remember:
         store.note(VERDICT, {"status": verdict.status.value, "sentence": verdict.sentence, "policy": policy.to_dict()})
-    return CheckResult(verdict, summary, out, write_reports(out, run, summary))
+    reports = write_reports(out, run, summary)
+    return CheckResult(verdict, summary, out, reports | write_counterexamples(out, run, summary))
 
 
 def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, StoredRun]:
@@ -86,6 +89,7 @@ def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, S
         references=plan["references"],
         paired=plan["pairs"]["paired"],
         adapted=plan.get("adapted", ()),
+        registration=Registration.from_dict(plan["registration"]) if "registration" in plan else None,
     )
     if not store.noted(ENDED):
         planned = store.noted(PLANNED)
@@ -136,6 +140,14 @@ def _check_measured(wanted: Policy, measured: Policy, folder: Path) -> None:
             missing.append(
                 f"attack {name} with {_settings(settings)} (it ran with {_settings(measured.attacks[name])})"
             )
+    lines = [line for line in wanted.requirements if line.by_betting]
+    if lines and (wanted.attacks.keys() != measured.attacks.keys() or wanted.attempt != measured.attempt):
+        missing.append("lines by betting over another suite or attempt than was registered")
+    missing += [
+        f"{line.name} as it stands: a line by betting is registered before the first query"
+        for line in lines
+        if line not in measured.requirements
+    ]
     if missing:
         raise PolicyError(
             f"policy {wanted.name} asks for what the run in {folder} did not measure: {'; '.join(missing)}: "

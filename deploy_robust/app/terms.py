@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Requirement
+    from deploy_robust.gate.registration import Registration
 
 CONVERSION = "conversion"
 """The parity figure that compares the engine with its fp32 source."""
@@ -37,7 +38,13 @@ def judged_attacks(policy: Policy, adapted: Collection[str]) -> tuple[str, ...]:
 
 
 def terms_of(
-    policy: Policy, *, precision: str, references: Collection[str], paired: bool, adapted: Collection[str] = ()
+    policy: Policy,
+    *,
+    precision: str,
+    references: Collection[str],
+    paired: bool,
+    adapted: Collection[str] = (),
+    registration: Registration | None = None,
 ) -> tuple[Terms, tuple[Requirement, ...]]:
     """Terms of a verdict, and the requirements that can be judged at all.
 
@@ -47,6 +54,7 @@ def terms_of(
         references: Parity figures that are measured; none where attacks are crafted on a surrogate.
         paired: Whether the images have ground truth.
         adapted: Attacks of the policy that are crafted on the engine's literal twin, too.
+        registration: What was registered for lines that are decided by betting; None without them.
 
     Raises:
         PolicyError: It asks for ground truth where there is none, or has no parity bounds for that precision.
@@ -65,4 +73,4 @@ def terms_of(
             f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the "
             "images have none: use --policy unpaired, or one of your own that bounds drift"
         )
-    return Terms(judged_attacks(policy, adapted), policy.minimum_scenes, tuple(caps)), requirements
+    return Terms(judged_attacks(policy, adapted), policy.minimum_scenes, tuple(caps), registration), requirements

@@ -13,7 +13,17 @@ import torch
 from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
 from deploy_robust.gate.parity import compare
-from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Flight, Measurement, digest_of_image
+from deploy_robust.gate.records import (
+    CLEAN,
+    INPUT,
+    REPEAT,
+    BatchResult,
+    Case,
+    Defect,
+    Flight,
+    Measurement,
+    digest_of_image,
+)
 from deploy_robust.metrics.psnr import psnr
 
 if TYPE_CHECKING:
@@ -33,9 +43,6 @@ K = TypeVar("K")
 
 DRIFT = "drift"
 """PSNR in dB between an engine's attacked output and its own clean output: what the attack moved."""
-
-REPEAT = "repeat_max_abs"
-"""Greatest difference between two answers of the judged engine to one clean image; above 0 they are not repeatable."""
 
 _RECENT_PAIRS = 32
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from deploy_robust.errors import EnvironmentProblem, RunError
-from deploy_robust.gate.records import BatchResult, Defect, Measurement, digest_of_image
+from deploy_robust.gate.records import CLEAN, BatchResult, Defect, Measurement, digest_of_image
 from deploy_robust.gate.worker import ERROR, FAULT, IN_FLIGHT, LANDED, READY, RESULT
 
 if TYPE_CHECKING:
@@ -113,22 +113,30 @@ class IsolatedExecutor(Generic[F]):
     def execute(self, batch: Batch) -> BatchResult:
         """Measures a batch; a crash or hang of the judged engine is a measurement too.
 
-        Where several pairs were in the batch, each is measured again alone, so that a pair answers for itself only. If
-        none of them does it alone, what was in flight stays on record.
+        What was not in flight then is measured all the same. Where several pairs were in the batch, each is measured
+        again alone, so that a pair answers for itself only; if none of them does it alone, what was in flight stays on
+        record.
 
         Raises:
             RunError: The process died outside the judged engine, or was killed from outside.
         """
-        result, whole = self._execute(batch)
+        return self._to_its_end(batch)[0]
+
+    def _to_its_end(self, batch: Batch) -> tuple[BatchResult, bool]:
+        """The measurements of a batch, and whether the engine survived it."""
+        result, survived = self._execute(batch)
+        if survived:
+            return result, True
         pairs = dict.fromkeys(case.pair for case in batch)
-        if whole or len(pairs) == 1:
-            return result
-        alone = [self._execute(tuple(case for case in batch if case.pair == pair)) for pair in pairs]
-        parts = [part for part, _ in alone]
-        if all(whole for _, whole in alone):
-            parts.append(result)
-        images = {sha256: image for part in parts for sha256, image in part.images.items()}
-        return BatchResult(tuple(m for part in parts for m in part.measurements), images)
+        if len(pairs) > 1:
+            again = [self._to_its_end(tuple(case for case in batch if case.pair == pair)) for pair in pairs]
+            parts = [part for part, _ in again]
+            return _joined([*parts, result] if all(alone for _, alone in again) else parts), False
+        ended = {m.case for m in result.measurements}
+        if any(case.attack == CLEAN for case in ended):
+            return result, False  # nothing of this pair can be attacked
+        rest = tuple(case for case in batch if case not in ended)
+        return _joined([*([self._to_its_end(rest)[0]] if rest else []), result]), False
 
     def _execute(self, batch: Batch) -> tuple[BatchResult, bool]:
         """The measurements of a batch, and whether it came to its end; otherwise what was in flight."""
@@ -198,6 +206,11 @@ class IsolatedExecutor(Generic[F]):
             where = "between two engine calls" if flight is None else f"inside the {flight.role}"
             raise RunError(f"the process for batches died {where} ({how}): this is not the engine's doing; see above")
         return _defective(flight, Defect("crash", f"the engine ended its process ({how})"))
+
+
+def _joined(parts: list[BatchResult]) -> BatchResult:
+    images = {sha256: image for part in parts for sha256, image in part.images.items()}
+    return BatchResult(tuple(m for part in parts for m in part.measurements), images)
 
 
 def _defective(flight: Flight, defect: Defect) -> BatchResult:

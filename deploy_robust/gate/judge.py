@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deploy_robust.gate.betting import judge_by_betting
 from deploy_robust.gate.quantities import quantity
 from deploy_robust.gate.records import Outcome, Requirement, Status, Verdict
 from deploy_robust.gate.table import Table
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from deploy_robust.gate.quantities import Points
     from deploy_robust.gate.records import Case, Measurement
+    from deploy_robust.gate.registration import Registration
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,13 @@ class Terms:
         attacks: Names of the attacks over which each image counts at its worst.
         minimum_scenes: Fewer independent scenes than this cannot PASS.
         caps: Reasons known beforehand why the run cannot PASS, one line each.
+        registration: What was fixed before the first query, for lines that are decided by betting; None without them.
     """
 
     attacks: tuple[str, ...]
     minimum_scenes: int = 0
     caps: tuple[str, ...] = ()
+    registration: Registration | None = None
 
 
 def judge(requirements: Sequence[Requirement], measurements: Iterable[Measurement], terms: Terms) -> Verdict:
@@ -59,6 +63,8 @@ def judge(requirements: Sequence[Requirement], measurements: Iterable[Measuremen
 
 
 def _judge_one(requirement: Requirement, level: float | None, table: Table, terms: Terms) -> Outcome:
+    if requirement.by_betting:
+        return judge_by_betting(requirement, level, table, terms.attacks, terms.registration)
     points = quantity(requirement.quantity).points(table, level or 0.0, terms.attacks)
     if not points:
         return Outcome(requirement, level, Status.INCONCLUSIVE, reason="nothing was measured for it")

@@ -112,3 +112,37 @@ class StopWhen:
     def size(self) -> int | None:
         """At most as many cases as the inner planner."""
         return self.planner.size
+
+
+class Watching(Protocol):
+    """Follows a run and says when nothing more needs to be measured."""
+
+    def saw(self, measurements: Sequence[Measurement]) -> bool:
+        """Takes in the measurements of the newest batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UntilDecided:
+    """Another planner, cut short once what it has measured decides every test.
+
+    Attributes:
+        planner: What to run meanwhile.
+        watch: Makes what follows the run, anew for every replay: what it holds comes from the stored batches alone.
+    """
+
+    planner: Planner
+    watch: Callable[[], Watching]
+
+    def batches(self, history: History) -> Iterator[Batch]:
+        """Yields the inner planner's batches until everything is decided."""
+        watch = self.watch()
+        for batch in self.planner.batches(history):
+            yield batch
+            if watch.saw(history.latest):
+                return
+
+    @property
+    def size(self) -> int | None:
+        """At most as many cases as the inner planner."""
+        return self.planner.size

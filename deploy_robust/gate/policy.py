@@ -8,11 +8,11 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.quantities import QUANTITIES, quantity
-from deploy_robust.gate.records import Requirement
+from deploy_robust.gate.records import DEFAULT_CAP, FAILURE_RATE, MEAN_AT_LEAST, Requirement, Statistic
 from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
@@ -22,9 +22,13 @@ SCHEMA_VERSION = 1
 DEFAULT = "default"
 SHIPPED = (DEFAULT, "unpaired")
 
-_TOP = ("schema", "name", "minimum_scenes", "threat", "attacks", "parity", "requirement")
+_TOP = ("schema", "name", "minimum_scenes", "attempt", "threat", "attacks", "parity", "requirement")
 _THREAT = ("levels", "camera_bits")
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_STATISTICS = get_args(Statistic)
+BOUNDED = ("clean-psnr", "attacked-psnr", "drift")
+"""Quantities whose losses are bounded: PSNR of images that are cut to [0, 1] is never negative."""
+
 _BOUNDS = ("fidelity", "conversion", "conversion_max_abs")
 _REQUIREMENT = tuple(f.name for f in dataclasses.fields(Requirement))
 
@@ -44,6 +48,8 @@ class Policy:
             ``conversion_max_abs``.
         requirements: The lines besides parity.
         places: Attack name to where the policy says it, for messages about its settings.
+        attempt: For lines that are decided by betting: which test of the same claim on the same units this is, counted
+            from 1; 0 where it is the only one.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Policy:
     parity: Mapping[str, Mapping[str, float]]
     requirements: tuple[Requirement, ...]
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    attempt: int = 0
 
     def for_engine(self, precision: str, references: Collection[str]) -> tuple[Requirement, ...]:
         """All requirements on an engine: parity against the references that exist, then the lines of the policy.
@@ -99,12 +106,14 @@ class Policy:
         return cls(**{**data, "levels": tuple(data["levels"]), "requirements": tuple(lines)})
 
 
-def load_policy(source: str | Path) -> Policy:
-    """Reads a policy by its shipped name (`SHIPPED`) or from a TOML file.
+def load_policy(source: str | Path | Policy) -> Policy:
+    """Reads a policy by its shipped name (`SHIPPED`) or from a TOML file; one that is read already is returned.
 
     Raises:
         PolicyError: The file is missing or malformed; the message names the line and the nearest right key.
     """
+    if isinstance(source, Policy):
+        return source
     if str(source) in SHIPPED:
         where, text = f"policy {source}", files("deploy_robust.gate").joinpath(f"policies/{source}.toml").read_text()
     else:
@@ -118,6 +127,23 @@ def load_policy(source: str | Path) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{where} is not TOML: {error}") from error
     return _Reader(where, text).policy(data)
+
+
+def betting_complaint(line: Requirement) -> str:
+    """What is wrong with a line as one that is decided by betting, or with keys that only such lines have."""
+    if line.statistic == FAILURE_RATE:
+        if line.p0 is None or not 0 < line.p0 < 1:
+            return f"a failure_rate needs p0, a rate between 0 and 1, like 0.05 (got {line.p0})"
+    elif line.p0 is not None:
+        return "p0 belongs to the statistic failure_rate"
+    if line.statistic == MEAN_AT_LEAST:
+        if line.quantity not in BOUNDED:
+            return f"mean_at_least needs a quantity that is never negative: one of {', '.join(BOUNDED)}"
+        if line.at_most is not None or line.at_least is None or not 0 < line.at_least < line.cap:
+            return f"mean_at_least needs at_least, between 0 and its cap of {line.cap:g}, and no at_most"
+    elif line.cap != DEFAULT_CAP:
+        return "cap belongs to the statistic mean_at_least"
+    return ""
 
 
 class _Reader:
@@ -148,6 +174,9 @@ class _Reader:
         levels = self._levels(threat, "levels")
         lines = self._get(data, "requirement", list, [])
         requirements = tuple(self._requirement(line, levels) for line in lines)
+        attempt = self._get(data, "attempt", int, 0)
+        if attempt < 0:
+            raise self._error("attempt", f"attempts are counted from 1; 0 means that there is one only (got {attempt})")
         if not requirements:
             raise self._error("requirement", "a policy needs at least one [[requirement]]: nothing would be judged")
         return Policy(
@@ -160,6 +189,7 @@ class _Reader:
             parity=parity,
             requirements=requirements,
             places={name: self._place(name) for name in attacks},
+            attempt=attempt,
         )
 
     def _attacks(self, data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -180,8 +210,8 @@ class _Reader:
             word = line["quantity"]
             raise self._error(word, f"unknown quantity {word!r}: {instead_of(word, QUANTITIES)}")
         statistic = line.get("statistic", "mean")
-        if statistic not in ("mean", "min", "max"):
-            known = instead_of(str(statistic), ("mean", "min", "max"))
+        if statistic not in _STATISTICS:
+            known = instead_of(str(statistic), _STATISTICS)
             raise self._error(str(statistic), f"unknown statistic {statistic!r}: {known}")
         bounds = [self._get(line, key, float, None) for key in ("at_least", "at_most")]
         if bounds == [None, None]:
@@ -196,7 +226,7 @@ class _Reader:
         if missing := sorted(set(at) - set(levels)):
             text = ", ".join(f"{level:g}" for level in missing)
             raise self._error(line["name"], f"requirement {line['name']} asks for epsilon {text}: not in threat.levels")
-        return Requirement(
+        requirement = Requirement(
             name=self._get(line, "name", str, ""),
             quantity=line["quantity"],
             statistic=statistic,
@@ -206,7 +236,12 @@ class _Reader:
             confidence=confidence,
             minimum_pairs=self._get(line, "minimum_pairs", int, 1),
             gates=self._get(line, "gates", bool, True),
+            p0=self._get(line, "p0", float, None),
+            cap=self._get(line, "cap", float, 40.0),
         )
+        if complaint := betting_complaint(requirement):
+            raise self._error(line["name"], f"requirement {line['name']}: {complaint}")
+        return requirement
 
     def _levels(self, table: dict[str, Any], key: str) -> tuple[float, ...]:
         levels: list[int | float] = self._get(table, key, list, [])

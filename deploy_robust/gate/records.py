@@ -14,14 +14,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deploy_robust.statistics.course import Course
+
 CLEAN = "clean"
 """Name of the attack that leaves the image as it is."""
 
 INPUT = "input"
 """Role of the image before any engine: its measurements compare the rainy input itself with the ground truth."""
 
+REPEAT = "repeat_max_abs"
+"""Greatest difference between two answers of the judged engine to one clean image; above 0 they are not repeatable."""
+
 Delivery = Literal["8bit", "float"]
 """How the attacked image reaches the engine: rounded to 8 bits as a camera delivers it, or as the attack left it."""
+
+
+Statistic = Literal["mean", "min", "max", "failure_rate", "mean_at_least"]
+"""What a requirement bounds."""
+
+FAILURE_RATE: Statistic = "failure_rate"
+MEAN_AT_LEAST: Statistic = "mean_at_least"
+BETTING: tuple[Statistic, ...] = (FAILURE_RATE, MEAN_AT_LEAST)
+"""Statistics that are decided by betting."""
+
+DEFAULT_CAP = 40.0
+"""PSNR in dB above which `mean_at_least` counts no more; cutting can only lower a mean."""
 
 
 class Status(StrEnum):
@@ -142,24 +159,39 @@ class Requirement:
     Attributes:
         name: Name in the policy and in every report.
         quantity: Name of a quantity, see `gate.quantities`.
-        statistic: ``mean`` over independent scenes, decided by a confidence interval; ``min`` or ``max`` over pairs.
+        statistic: ``mean`` over independent scenes, decided by a confidence interval; ``min`` or ``max`` over pairs;
+            ``failure_rate`` of units and ``mean_at_least``, decided by betting (`gate.betting`).
         levels: Epsilons in grey levels at which it must hold, one outcome each; empty for clean quantities.
-        at_least: Lower bound of the statistic, in the quantity's unit.
-        at_most: Upper bound of the statistic.
-        confidence: Of the two-sided interval of a mean.
+        at_least: Lower bound of the statistic, in the quantity's unit; for a failure rate, what each unit must keep.
+        at_most: Upper bound, likewise.
+        confidence: Of the two-sided interval of a mean; by betting, of each of the two decisions.
         minimum_pairs: Fewer pairs than this cannot PASS.
         gates: False for a line that can only keep the run from passing, never fail it.
+        p0: For a failure rate: the rate that separates PASS from FAIL.
+        cap: For `mean_at_least`: values above it count as it, in the quantity's unit.
     """
 
     name: str
     quantity: str
-    statistic: Literal["mean", "min", "max"] = "mean"
+    statistic: Statistic = "mean"
     levels: tuple[float, ...] = ()
     at_least: float | None = None
     at_most: float | None = None
     confidence: float = 0.95
     minimum_pairs: int = 1
     gates: bool = True
+    p0: float | None = None
+    cap: float = DEFAULT_CAP
+
+    @property
+    def by_betting(self) -> bool:
+        """Whether it is decided unit by unit, in an order that was registered beforehand."""
+        return self.statistic in BETTING
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Lower and upper bound of the statistic itself."""
+        return (None, self.p0) if self.statistic == FAILURE_RATE else (self.at_least, self.at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +209,10 @@ class Outcome:
         scenes: How many independent scenes decided.
         worst: The case nearest to breaking the bound, or furthest beyond it.
         reason: One line that says why, for INCONCLUSIVE and FAIL.
+        claim: What may be said, in a sentence; only for what was decided by betting.
+        course: How the wealth went, unit by unit; None for other lines.
+        counterexamples: For a failure rate: the worst case of every pair that failed, in the registered order.
+        values: For lines by betting: pair id to its value; pairs with a defect are missing.
     """
 
     requirement: Requirement
@@ -189,17 +225,22 @@ class Outcome:
     scenes: int = 0
     worst: Case | None = None
     reason: str = ""
+    claim: str = ""
+    course: Course | None = None
+    counterexamples: tuple[Case, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def margin(self) -> float | None:
         """Distance of the statistic from its bound, positive on the good side."""
         if self.value is None:
             return None
+        low, high = self.requirement.bounds
         sides = []
-        if self.requirement.at_least is not None:
-            sides.append(self.value - self.requirement.at_least)
-        if self.requirement.at_most is not None:
-            sides.append(self.requirement.at_most - self.value)
+        if low is not None:
+            sides.append(self.value - low)
+        if high is not None:
+            sides.append(high - self.value)
         return min(sides)
 
 
@@ -219,7 +260,11 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one sentence."""
+        """The verdict in one sentence, and after it what may be claimed of the lines by betting that made it so."""
+        return " ".join([self._judgement, *(o.claim for o in self.outcomes if o.claim and o.status is self.status)])
+
+    @property
+    def _judgement(self) -> str:
         failed = dict.fromkeys(o.requirement.name for o in self.outcomes if o.status is Status.FAIL)
         if failed:
             return f"{self.status}: {', '.join(failed)} did not hold."

@@ -67,13 +67,20 @@ class SqliteStore:
 
     @classmethod
     def create_or_resume(
-        cls, folder: Path, plan: Mapping[str, Any], *, clock: Callable[[], float] = time.time
+        cls,
+        folder: Path,
+        plan: Mapping[str, Any],
+        *,
+        continued: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None] = lambda *_: None,
+        clock: Callable[[], float] = time.time,
     ) -> SqliteStore:
         """Opens a run folder for writing; a new one is made for `plan`, an old one must have been made for the same.
 
         Args:
             folder: The run folder; made where it does not exist.
             plan: Plain data that names everything the measurements depend on.
+            continued: Of (the stored plan, the wanted one), the plan with which an old run goes on to more of the same;
+                None where it does not. The stored one is kept among `earlier_plans`.
             clock: Seconds since the epoch; only noted beside batches, nothing is ordered by it.
 
         Raises:
@@ -83,7 +90,7 @@ class SqliteStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(folder, error) from error
-        return cls._locked(folder, clock, lambda store: store._prepare(plan))
+        return cls._locked(folder, clock, lambda store: store._prepare(plan, continued))
 
     @classmethod
     def reopen(cls, folder: Path, *, clock: Callable[[], float] = time.time) -> SqliteStore:
@@ -130,7 +137,11 @@ class SqliteStore:
             raise
         return store
 
-    def _prepare(self, plan: Mapping[str, Any]) -> None:
+    def _prepare(
+        self,
+        plan: Mapping[str, Any],
+        continued: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None],
+    ) -> None:
         with self._transaction():
             tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if "meta" not in tables:
@@ -142,6 +153,13 @@ class SqliteStore:
         self._check_schema()
         stored = self.plan
         wanted = json.loads(json.dumps(plan))
+        if stored != wanted and (longer := continued(stored, wanted)) is not None:
+            wanted = json.loads(json.dumps(longer))
+            if stored != wanted:
+                with self._transaction():
+                    self._set("earlier_plans", [*self.earlier_plans, stored])
+                    self._set("plan", wanted)
+                stored = wanted
         if stored != wanted:
             keys = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
             raise RunError(
@@ -266,6 +284,13 @@ class SqliteStore:
         ((text,),) = self._rows("SELECT value FROM meta WHERE key = 'plan'")
         plan: dict[str, Any] = self._decoded(text)
         return plan
+
+    @property
+    def earlier_plans(self) -> list[dict[str, Any]]:
+        """Plans that the run was continued from, the oldest first."""
+        row = self._row("SELECT value FROM meta WHERE key = 'earlier_plans'")
+        plans: list[dict[str, Any]] = [] if row is None else self._decoded(row[0])
+        return plans
 
     def noted(self, key: str) -> Any:
         """A fact kept by `note`; None where there is none."""

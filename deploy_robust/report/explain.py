@@ -18,6 +18,7 @@ from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE, quantity
 from deploy_robust.gate.records import INPUT, Status
 from deploy_robust.gate.table import Table
+from deploy_robust.report.betting import explain_betting
 from deploy_robust.report.records import Explanation
 from deploy_robust.report.wording import digits_of, epsilon, interval, number, with_unit
 from deploy_robust.statistics.intervals import mean_interval
@@ -82,6 +83,8 @@ class Explainer:
         what = outcome.requirement.quantity
         if outcome.value is None:
             return Explanation("evidence", "nothing was measured for it", ("Nothing was measured for it.",))
+        if outcome.requirement.by_betting:
+            return explain_betting(outcome, self._plan, self._engine())
         if what == "defects":
             return self._defect()
         if what == "attack-lead":

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from deploy_robust.report.records import Curve, Spread, Transfer
 
-_TEXT, _GRID, _RAIN, _BAD = "#00f101", "#00f102", "#00f103", "#00f104"
-_SERIES = tuple(f"#00f2{index:02x}" for index in range(1, 7))
-_VARIABLES = {_TEXT: "--muted", _GRID: "--line", _RAIN: "--rain", _BAD: "--fail"} | {
-    colour: f"--series-{index}" for index, colour in enumerate(_SERIES, start=1)
+TEXT, GRID, RAIN, BAD = "#00f101", "#00f102", "#00f103", "#00f104"
+SERIES = tuple(f"#00f2{index:02x}" for index in range(1, 7))
+_VARIABLES = {TEXT: "--muted", GRID: "--line", RAIN: "--rain", BAD: "--fail"} | {
+    colour: f"--series-{index}" for index, colour in enumerate(SERIES, start=1)
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES: tuple[str | tuple[float, tuple[float, ...]], ...] = (
+DASHES: tuple[str | tuple[float, tuple[float, ...]], ...] = (
     "-",
     (0, (5, 2)),
     (0, (1, 1.6)),
@@ -72,27 +72,27 @@ def line_chart(series: Sequence[Series], rain: Spread | None, *, unit: str, titl
     Returns:
         An ``svg`` element for an HTML page.
     """
-    figure, axes = _figure(4.4, 3.1)
+    figure, axes = plain_figure(4.4, 3.1)
     levels = sorted({point.level for line in series for point in line.curve.points})
     place = {level: index for index, level in enumerate(levels)}
     for order, line in enumerate(reversed(series), start=2):
         _draw(axes, line, place, order)
     if rain is not None:
-        axes.axhline(rain.mean, color=_RAIN, linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
+        axes.axhline(rain.mean, color=RAIN, linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
     axes.set_xlim(-0.25, len(levels) - 0.75)
     axes.xaxis.set_major_locator(FixedLocator(list(range(len(levels)))))
     axes.set_xticklabels([epsilon(level) for level in levels])
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_ylabel(unit, color=_TEXT)
-    axes.set_xlabel("epsilon", color=_TEXT)
-    return _svg(figure, title, description)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_ylabel(unit, color=TEXT)
+    axes.set_xlabel("epsilon", color=TEXT)
+    return as_svg(figure, title, description)
 
 
 def _draw(axes: Axes, line: Series, place: dict[float, int], order: int) -> None:
     points = line.curve.points
     x = [place[point.level] for point in points]
-    colour = _SERIES[line.style % len(_SERIES)]
+    colour = SERIES[line.style % len(SERIES)]
     if line.spread:
         axes.fill_between(
             x, [p.q25 for p in points], [p.q75 for p in points], color=colour, alpha=0.16, linewidth=0, zorder=order
@@ -105,7 +105,7 @@ def _draw(axes: Axes, line: Series, place: dict[float, int], order: int) -> None
         [point.mean for point in points],
         color=colour,
         linewidth=2.0,
-        linestyle=_DASHES[line.style % len(_DASHES)],
+        linestyle=DASHES[line.style % len(DASHES)],
         marker=_MARKERS[line.style % len(_MARKERS)],
         markersize=5,
         zorder=order + 0.5,
@@ -125,28 +125,29 @@ def gap_chart(transfer: Sequence[Transfer], bounds: Sequence[float], *, title: s
         An ``svg`` element for an HTML page.
     """
     levels = sorted({row.level for row in transfer})
-    figure, axes = _figure(9.0, 0.9 + 0.52 * len(levels))
-    axes.axvline(0, color=_TEXT, linewidth=1, zorder=1)
+    figure, axes = plain_figure(9.0, 0.9 + 0.52 * len(levels))
+    axes.axvline(0, color=TEXT, linewidth=1, zorder=1)
     for limit in bounds:
-        axes.axvline(limit, color=_BAD, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
+        axes.axvline(limit, color=BAD, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
     for row, level in enumerate(levels):
         gaps = sorted(item.gap for item in transfer if item.level == level)
         # Spread over the row by rank, so that equal gaps do not hide each other.
         height = row + 0.5 * ((np.arange(len(gaps)) * 0.618034) % 1 - 0.5)
-        axes.plot(gaps, height, color=_SERIES[0], linestyle="none", marker="o", markersize=4, alpha=0.45, zorder=2)
+        axes.plot(gaps, height, color=SERIES[0], linestyle="none", marker="o", markersize=4, alpha=0.45, zorder=2)
         axes.plot(
-            [float(np.mean(gaps))], [row], color=_SERIES[1], marker="|", markersize=20, markeredgewidth=2.4, zorder=3
+            [float(np.mean(gaps))], [row], color=SERIES[1], marker="|", markersize=20, markeredgewidth=2.4, zorder=3
         )
     axes.set_ylim(len(levels) - 0.45, -0.55)
     axes.yaxis.set_major_locator(FixedLocator(list(range(len(levels)))))
     axes.set_yticklabels([epsilon(level) for level in levels])
     axes.xaxis.set_major_locator(MaxNLocator(9))
-    axes.grid(axis="x", color=_GRID, linewidth=0.8)
-    axes.set_xlabel("engine PSNR minus source PSNR, dB", color=_TEXT)
-    return _svg(figure, title, description)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_xlabel("engine PSNR minus source PSNR, dB", color=TEXT)
+    return as_svg(figure, title, description)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def plain_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one plain pair of axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_visible(False)
     axes = figure.add_subplot()
@@ -155,13 +156,13 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes.margins(y=0.1)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_GRID)
-    axes.tick_params(colors=_TEXT, length=0, labelsize=9, pad=5)
+        spine.set_color(GRID)
+    axes.tick_params(colors=TEXT, length=0, labelsize=9, pad=5)
     axes.xaxis.set_minor_locator(NullLocator())
     return figure, axes
 
 
-def _svg(figure: Figure, title: str, description: str) -> str:
+def as_svg(figure: Figure, title: str, description: str) -> str:
     """Saves a figure and makes it part of a page: no fixed size, fonts, colours or global style of its own."""
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "axes.unicode_minus": True}):

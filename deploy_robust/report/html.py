@@ -13,15 +13,18 @@ from markupsafe import Markup
 from deploy_robust.gate.quantities import ENGINE, NOISE, SOURCE, TRANSFERRED
 from deploy_robust.gate.records import Status
 from deploy_robust.report import strips, thumbnails, wording
+from deploy_robust.report.betting_figures import search_chart, wealth_chart
 from deploy_robust.report.figures import Series, gap_chart, line_chart
 from deploy_robust.report.provenance import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deploy_robust.report.betting_records import BettingTest
     from deploy_robust.report.records import Curve, OutcomeRow, Summary
     from deploy_robust.report.summary import Run
 
+_NOISES = (NOISE, "corners")
 _METRICS = (("psnr", "PSNR", "dB", 2), ("ssim", "SSIM", "", 4), ("drop", "Loss against the clean output", "dB", 2))
 _WITHOUT_TRUTH = (("drift", "PSNR between attacked and clean output", "dB", 2),)
 _MEANING = {
@@ -73,6 +76,8 @@ def render(summary: Summary, run: Run) -> bytes:
     template = _environment().get_template("report.html")
     page = template.render(
         summary=summary,
+        claims=(claims := [test.claim for test in summary.tests if test.claim in summary.sentence]),
+        headline=_without(summary.sentence, claims),
         css=_asset("report.css"),
         script=_asset("report.js"),
         subject=summary.provenance.get("engine", {}).get("file") or "engine",
@@ -80,6 +85,8 @@ def render(summary: Summary, run: Run) -> bytes:
         charts=list(_charts(summary, lines)),
         tables=_metrics(summary),
         gap=_gap(summary),
+        betting=_betting(summary),
+        searched=_searched(summary),
         rows=list(_grouped_rows(summary)),
         strips=shown,
         filters=_filters(shown),
@@ -93,12 +100,13 @@ def render(summary: Summary, run: Run) -> bytes:
 
 def chart_lines(summary: Summary) -> list[Line]:
     """The engine under every attack, and every other network under the attack that it can be compared by."""
-    compared = TRANSFERRED if TRANSFERRED in summary.attacks else next(iter(summary.attacks), "")
+    aimed = [attack for attack in summary.attacks if attack not in _NOISES]
+    compared = TRANSFERRED if TRANSFERRED in summary.attacks else next(iter([*aimed, *summary.attacks]), "")
     named = [(ENGINE, compared), *((role, compared) for role in summary.roles if role != ENGINE)]
     named += [(ENGINE, attack) for attack in summary.attacks if attack != compared]
     measured = {(curve.role, curve.attack) for curve in summary.curves if curve.delivery == "8bit"}
     return [
-        Line(role, attack, style, attack in (NOISE, "corners"))
+        Line(role, attack, style, attack in _NOISES)
         for style, (role, attack) in enumerate(pair for pair in named if pair in measured)
     ]
 
@@ -142,6 +150,34 @@ def _gap(summary: Summary) -> Markup | None:
     bounds = [limit for limit in limits if limit is not None]
     svg = gap_chart(summary.transfer, bounds, title="Transfer gap image by image", description=description)
     return Markup(svg)  # noqa: S704  # drawn by us, and it holds no foreign text
+
+
+def _without(sentence: str, claims: list[str]) -> str:
+    """The verdict without its claims, which the page tells apart."""
+    for claim in claims:
+        sentence = sentence.replace(f" {claim}", "")
+    return sentence
+
+
+def _betting(summary: Summary) -> list[tuple[BettingTest, str, Markup]]:
+    """(test, its name, svg) of every test by betting."""
+    titles = [test.requirement + (f" at {wording.epsilon(test.level)}" if test.level else "") for test in summary.tests]
+    return [
+        (test, title, Markup(wealth_chart(test, title=f"Wealth of test {n} over units")))  # noqa: S704  # drawn by us
+        for n, (test, title) in enumerate(zip(summary.tests, titles, strict=True), start=1)
+    ]
+
+
+def _searched(summary: Summary) -> tuple[list[tuple[str, int]], list[tuple[str, Markup]]]:
+    """Searches with their styles, and (epsilon, svg) of each epsilon that they worked at."""
+    names = list(dict.fromkeys(search.attack for search in summary.searches))
+    charts = []
+    for level in dict.fromkeys(search.level for search in summary.searches):
+        there = [search for search in summary.searches if search.level == level]
+        title = f"Best PSNR over queries at {wording.epsilon(level)}"
+        svg = search_chart(there, [names.index(search.attack) for search in there], title=title)
+        charts.append((wording.epsilon(level), Markup(svg)))  # noqa: S704  # drawn by us
+    return [(name, index) for index, name in enumerate(names)], charts
 
 
 def _grouped_rows(summary: Summary) -> Iterator[tuple[OutcomeRow, Bar | None, bool]]:

@@ -36,6 +36,13 @@ def _lines(summary: Summary) -> Iterator[str]:
     if summary.next_steps:
         yield ""
         yield from (f"- Next: {_code(command)}: {escape(purpose)}" for command, purpose in summary.next_steps)
+    if summary.registered is not None:
+        spent = summary.registered
+        yield ""
+        yield (
+            f"Registered as `{spent.digest[:16]}`: {escape(spent.suite)}; at most {spent.most} units. "
+            f"Spent: {spent.units_spent} units, {spent.queries_spent} queries."
+        )
     yield ""
     yield from _table(
         ("Requirement", "Status", "Bound", "Measured", "Interval", "Margin"),
@@ -71,7 +78,8 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield ""
         yield "</details>"
     yield ""
-    yield f"{summary.pairs} images, {summary.scenes} independent scenes. Sampling is no proof of the worst case."
+    counted = f"{summary.pairs} images, {summary.scenes} independent scenes."
+    yield f"{counted} Sampling says nothing about what was not tried."
 
 
 def _mark(status: Status) -> str:

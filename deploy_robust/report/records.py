@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deploy_robust.gate.records import Status
+    from deploy_robust.report.betting_records import BettingTest, Registered, Search
 
 SCHEMA_VERSION = 1
 
@@ -60,7 +61,7 @@ class OutcomeRow:
         quantity: Name of what is bounded.
         meaning: The quantity in words.
         unit: Its unit; empty for none.
-        statistic: ``mean`` over scenes, ``min`` or ``max`` over pairs.
+        statistic: ``mean`` over scenes, ``min`` or ``max`` over pairs, ``failure_rate`` of units, ``mean_at_least``.
         confidence: Of the interval of a mean.
         level: Epsilon in grey levels; None for clean quantities.
         at_least: Lower bound, if there is one.
@@ -254,6 +255,9 @@ class Summary:
         transfer: Engine against source, image by image.
         cases: Every attacked image, the worst first.
         defects: All of them.
+        registered: What tests by betting fixed before the first query; None without such tests.
+        tests: Those tests, one for each line and epsilon.
+        searches: Best PSNR over queries, for each attack by queries and epsilon.
         provenance: The plan of the run: files, hashes, versions, settings.
     """
 
@@ -275,6 +279,9 @@ class Summary:
     transfer: tuple[Transfer, ...]
     cases: tuple[CaseRow, ...]
     defects: tuple[DefectRow, ...]
+    registered: Registered | None
+    tests: tuple[BettingTest, ...]
+    searches: tuple[Search, ...]
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deploy_robust.gate.claims import kept
 from deploy_robust.gate.quantities import quantity
-from deploy_robust.gate.records import INPUT, Status
+from deploy_robust.gate.records import FAILURE_RATE, INPUT, REPEAT, Status
 from deploy_robust.gate.table import Table
+from deploy_robust.report.betting import betting_tests, registered, searches
 from deploy_robust.report.cases import attacked_cases, defects, reference
 from deploy_robust.report.curves import curves, rain, transfer
 from deploy_robust.report.explain import Explainer
@@ -56,7 +58,7 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
         because=because(outcomes),
         next_steps=next_steps(outcomes),
         caps=verdict.caps,
-        notes=tuple(str(note) for note in plan.get("notes", ())),
+        notes=(*(str(note) for note in plan.get("notes", ())), *_unrepeatable(measurements)),
         pairs=len(table.scenes),
         scenes=len(set(table.scenes.values())),
         levels=tuple(table.levels()),
@@ -68,23 +70,45 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
         transfer=tuple(transfer(table)),
         cases=attacked_cases(table, measurements),
         defects=defects(table),
-        provenance={key: value for key, value in plan.items() if key != "notes"},
+        registered=registered(plan, measurements),
+        tests=betting_tests(verdict.outcomes, measurements),
+        searches=tuple(searches(measurements)),
+        provenance={key: _told(key, value) for key, value in plan.items() if key != "notes"},
     )
+
+
+def _told(key: str, value: Any) -> Any:
+    """A plan's entry as reports show it: a registered order as its length, because its digest holds it."""
+    return {**value, "order": f"{len(value['order'])} units"} if key == "registration" else value
+
+
+def _unrepeatable(measurements: list[Measurement]) -> list[str]:
+    """A note where the engine gave two answers to one image."""
+    apart = [m.values[REPEAT] for m in measurements if REPEAT in m.values]
+    differing = [value for value in apart if value > 0]
+    if not differing:
+        return []
+    return [
+        f"engine: not deterministic: asked twice, it answered {len(differing)} of {len(apart)} clean images "
+        f"differently, by {max(differing):.2g} at most (peak 1); replays will differ"
+    ]
 
 
 def _outcome(outcome: Outcome, explanation: Explanation | None) -> OutcomeRow:
     line = outcome.requirement
     what = quantity(line.quantity)
+    at_least, at_most = line.bounds
+    rate = line.statistic == FAILURE_RATE
     return OutcomeRow(
         requirement=line.name,
         quantity=what.name,
-        meaning=what.meaning,
-        unit=what.unit,
+        meaning=f"units that do not keep [{kept(line)}]" if rate else what.meaning,
+        unit="" if rate else what.unit,
         statistic=line.statistic,
         confidence=line.confidence,
         level=outcome.level,
-        at_least=line.at_least,
-        at_most=line.at_most,
+        at_least=at_least,
+        at_most=at_most,
         gates=line.gates,
         status=Status(outcome.status),
         value=_finite(outcome.value),

@@ -235,6 +235,17 @@ def cli() -> Any:
     return SimpleNamespace(**{function.__name__: function for function in functions}, QUICK=QUICK, ANY=ANY)
 
 
+@pytest.fixture(scope="session")
+def engines(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped network as FP32 and INT8, with its weights and manifests."""
+    folder = tmp_path_factory.mktemp("engines")
+    ended = cli.run(
+        "export", "--checkpoint", "prenet-small", "--precision", "fp32", "--precision", "int8", "--out", ".", cwd=folder
+    )
+    assert ended.code == 0, ended.err
+    return folder
+
+
 MODULE = '''
 """An engine of somebody else's, in a package of its own: it does to images what its file says."""
 import json, os, signal

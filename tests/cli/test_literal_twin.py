@@ -6,8 +6,6 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,17 +32,6 @@ quantity = "attacked-gain"
 levels = [1]
 at_least = -100
 """
-
-
-@pytest.fixture(scope="module")
-def engines(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped network as FP32 and INT8, with its weights and manifests."""
-    folder = tmp_path_factory.mktemp("engines")
-    ended = cli.run(
-        "export", "--checkpoint", "prenet-small", "--precision", "fp32", "--precision", "int8", "--out", ".", cwd=folder
-    )
-    assert ended.code == 0, ended.err
-    return folder
 
 
 def checked(cli: Any, engine: Path, folder: Path, *more: str, policy: str = POLICY) -> tuple[int, dict[str, Any]]:

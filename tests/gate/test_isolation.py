@@ -113,3 +113,11 @@ def test_a_crash_is_put_down_to_the_pair_that_did_it_and_the_others_are_measured
         "b": None,
     }
     assert len(found) == 3
+
+
+def test_a_crash_under_one_attack_leaves_the_others_measured(isolated: IsolatedExecutor[Any]) -> None:
+    cases = (Case("abort in engine"), Case("abort in engine", "quiet", 1.0), Case("abort in engine", "loud", 2.0))
+    found = isolated.execute(cases[1:]).measurements
+    assert {m.case: None if m.defect is None else m.defect.kind for m in found} == {cases[1]: None, cases[2]: "crash"}
+    (clean,) = isolated.execute(cases).measurements  # the clean image itself: nothing else is tried
+    assert clean.defect is not None

@@ -1,0 +1,110 @@
+"""Options of every command that attacks an engine, and the request that they make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deploy_robust.cli.engine_options import engine_options, engine_request
+from deploy_robust.cli.io_options import io_overrides
+from deploy_robust.cli.options import FILE, pairs_request, stacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from deploy_robust.app.check import CheckRequest
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def network_options(*, required: bool) -> Callable[[F], F]:
+    """Adds the options that name the engine and its source."""
+
+    def add(command: F) -> F:
+        return stacked(
+            command,
+            click.option(
+                "--engine", required=required, type=FILE, help="The engine's file: .onnx, .xml, .pt2, or .safetensors."
+            ),
+            click.option(
+                "--source",
+                metavar="NAME|FILE|MODULE:FACTORY",
+                help="The differentiable network behind the engine. [default: the weights beside the engine]",
+            ),
+            click.option("--source-checkpoint", type=FILE, help="Weights for the network of MODULE:FACTORY."),
+            click.option("--model", help="Zoo name of the source, where it is an official .pth file."),
+            click.option("--preset", help="Preset of the source, likewise."),
+        )
+
+    return add
+
+
+def running_options(command: F) -> F:
+    """Adds the options that say where and how it runs."""
+    return stacked(
+        command,
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys all random draws."),
+        click.option("--device", default="cpu", show_default=True, help="Where all runs: cpu, cuda, cuda:1."),
+        engine_options,
+        click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attack and engine."),
+        click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]"),
+        click.option(
+            "--rows",
+            type=click.IntRange(min=1),
+            help="Images attacked together; fewer need less memory. [default: all epsilons of the batch]",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=300.0,
+            show_default=True,
+            help="Seconds that one call of the engine may take before it counts as hanging.",
+        ),
+        click.option(
+            "--max-minutes",
+            type=click.FloatRange(min=0),
+            metavar="M",
+            help="Stop after so long; what is open then makes the verdict INCONCLUSIVE at best.",
+        ),
+    )
+
+
+def check_request(
+    *,
+    engine: Path,
+    source: str | None,
+    source_checkpoint: Path | None,
+    model: str | None,
+    preset: str | None,
+    out: Path,
+    seed: int,
+    device: str,
+    threads: int | None,
+    batch: int | None,
+    rows: int | None,
+    timeout: float,
+    max_minutes: float | None,
+    policy: str = "default",
+    **options: Any,
+) -> CheckRequest:
+    """The request that `network_options`, `running_options`, `pairs_options` and `io_options` make together."""
+    from deploy_robust.app.check import CheckRequest
+    from deploy_robust.app.networks import EngineRequest, SourceRequest
+
+    io = io_overrides(options)
+    how, kind = engine_request(options, device=device, threads=threads)
+    return CheckRequest(
+        engine=EngineRequest(engine, how, io, kind),
+        source=SourceRequest(source, source_checkpoint, model, preset, device),
+        pairs=pairs_request(seed=seed, **options),
+        policy=policy,
+        out=out,
+        seed=seed,
+        threads=threads,
+        pairs_per_batch=batch,
+        rows=rows,
+        timeout=timeout,
+        max_minutes=max_minutes,
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from deploy_robust.engines.torch_module import usable_device
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -166,11 +168,10 @@ class AotInductorKind:
 
 
 def _load(content: bytes, where: torch.device) -> tuple[Any, Mapping[str, str]]:
-    from torch._inductor import aoti_load_package
-
     index = where.index if where.type == "cuda" else -1
-    with tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder, _quiet():
+        from torch._inductor import aoti_load_package
+
         # A private copy of the bytes that were vouched for: the file may change between reading and loading.
         private = Path(folder) / "package.pt2"
         private.write_bytes(content)
@@ -182,6 +183,19 @@ def _load(content: bytes, where: torch.device) -> tuple[Any, Mapping[str, str]]:
             raise ArtefactError(
                 f"torch cannot load it ({first_line(error)}): compile it again on this machine, with this torch"
             ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch's compiler remarks on what it does not find, though nothing is compiled here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _compiled_for(package: Path, where: torch.device) -> Mapping[str, str]:

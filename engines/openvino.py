@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deploy_robust.artefact.describe import describe
-from deploy_robust.artefact.hashing import sha256_of
+from deploy_robust.artefact.hashing import BIN_HASH, sha256_of
 from deploy_robust.artefact.onnx_graph import GraphFacts, Port, inspect
 from deploy_robust.engine import Capabilities, EngineOptions, Health
 from deploy_robust.engines.ports import TORCH, first_line, need_memory, undeclared
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from deploy_robust.artefact.io_description import IODescription
 
 DEVICE = "CPU"
-BIN_HASH = ("deploy_robust", "bin_sha256")
-"""Where an IR file that we wrote holds the hash of its weights, so that the hash of the one covers the other."""
 
 _REMEDY = "pip install 'deploy-robust[openvino]', in an environment of its own where versions conflict"
 _OURS = {"f32": "float", "f16": "float16", "u8": "uint8", "f64": "double"}

@@ -10,6 +10,9 @@ from deploy_robust.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+BIN_HASH = ("deploy_robust", "bin_sha256")
+"""Where an OpenVINO IR file of ours holds the hash of its weights: the hash of the one then covers the other."""
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits.

@@ -77,6 +77,10 @@ MANIFEST = """{"schema": 1, "artefact": {"file": "net.onnx", "sha256": "00"}, "p
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
         ),
         ("identity", ["--dtype", "uint8"], ["float32", "--dtype"]),
+        ("identity", ["--runtime", "onxruntime"], ["'onxruntime'", "did you mean 'onnxruntime'?"]),
+        ("identity", ["--runtime", "aotinductor"], ["native code", "--vouch"]),
+        ("identity", ["--compute", "bf16"], ["ONNX Runtime", "'bf16'", "--precision"]),
+        ("identity", ["--runtime", "literal", "--arithmetic", "fused"], ["literal engine", "--runtime onnxruntime"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )

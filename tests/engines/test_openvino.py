@@ -14,9 +14,10 @@ import torch.nn.functional as F
 
 from deploy_robust.app.registries import engine_kind_for
 from deploy_robust.artefact.describe import describe
+from deploy_robust.artefact.hashing import BIN_HASH
 from deploy_robust.artefact.io_description import SizeRule
 from deploy_robust.engine import Engine, EngineOptions
-from deploy_robust.engines.openvino import BIN_HASH, KIND
+from deploy_robust.engines.openvino import KIND
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
 from deploy_robust.gate.parity import CONVERSION, FIDELITY, parity, worst
 from deploy_robust.restorer import Restorer
@@ -38,7 +39,7 @@ def restorer(path, **options) -> Restorer:
 
 
 def saved(path, onnx_path, *, half: bool = False, signed: bool = True):
-    model = openvino.convert_model(str(onnx_path))
+    model = openvino.Core().read_model(str(onnx_path))  # convert_model would report itself over the network
     openvino.save_model(model, str(path), compress_to_fp16=half)
     if signed:
         from deploy_robust.artefact.hashing import sha256_of

@@ -25,6 +25,8 @@ def print_result(result: CheckResult, screen: Console, *, as_json: bool = False,
         return
     print_tables(result.summary, screen)
     screen.print(f"report: {result.reports['html']}", soft_wrap=True, markup=False)
+    if "counterexamples" in result.reports:
+        screen.print(f"counterexamples: {result.reports['counterexamples']}", soft_wrap=True, markup=False)
 
 
 def print_tables(summary: Summary, screen: Console) -> None:

@@ -95,7 +95,7 @@ def _of_set(line: Requirement, course: Course, suite: str, registration: Registr
         how = "this is exact"
     else:
         how = f"a procedure with at most {registration.alphas(line)[0]:.3g} error in this claim was used"
-    sentence = f"{text[course.passed]}; {how}, and says nothing about other images."
+    sentence = f"{text[course.passed]}; {how}. This says nothing about other images."
     return sentence[0].upper() + sentence[1:]
 
 

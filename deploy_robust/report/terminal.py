@@ -28,6 +28,14 @@ def verdict_panel(summary: Summary) -> Panel:
     """The verdict, where it comes from and what to run next."""
     lines: list[RenderableType] = [_text(summary.sentence, f"bold {_STYLES[summary.status]}")]
     lines += [_text(line) for line in summary.because]
+    if summary.registered is not None:
+        spent = summary.registered
+        lines.append(
+            _text(
+                f"Registered as {spent.digest[:16]}, at most {spent.most} units; spent: {spent.units_spent} units, "
+                f"{spent.queries_spent} queries of searches."
+            )
+        )
     lines += [_text(f"It cannot pass: {cap}.") for cap in summary.caps]
     lines += [_text(f"Note: {note}") for note in summary.notes]
     lines += [

@@ -143,6 +143,26 @@ def test_a_folder_is_a_set_of_its_images(cli: Any, engines: Path, tmp_path: Path
     assert measured == order
 
 
+def test_an_engine_that_ends_its_process_fails_one_unit_and_no_other(
+    cli: Any, package: dict[str, str], tmp_path: Path
+) -> None:
+    """Three pairs in a batch, one of which takes the process down as soon as it is attacked."""
+    pairs = {f"p{i}": (cli.picture(i, brightest=120),) * 2 for i in range(5)} | {"bad": (cli.picture(9),) * 2}
+    cli.write_pairs(tmp_path / "pairs", pairs)
+    (tmp_path / "net.madeup").write_text(json.dumps([[201, 205, "abort"]]))
+    command = verify(Path("net.madeup"), "run", "--data", "pairs", "--p0", "0.17", "--max-drop", "60", "--batch", "3")
+    ended = cli.run(*command, cwd=tmp_path, environment=package)
+    assert ended.code == 3, (ended.out, ended.err)  # nothing is known of its parity
+    found = report(tmp_path / "run")
+    (test,) = found["tests"]
+    (row,) = [row for row in found["outcomes"] if row["requirement"] == "failure-rate"]
+    assert row["status"] == "PASS"
+    assert (test["units"], sum(test["losses"])) == (6, 1)
+    (bad,) = test["counterexamples"]
+    assert (bad["case"]["pair"], bad["defect"], bad["value"]) == ("bad", "crash", None)
+    assert bad["image"]
+
+
 def test_gates_on_outcomes_of_a_real_engine_cover(undecided: Path) -> None:
     """Images with known outcomes, drawn again and again: the rate among them is the truth."""
     with SqliteStore.read(undecided) as store:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def open_twin(request: EngineRequest, engine: Opened, device: str) -> Opened | str:
     """Opens the literal reading of the graph that an engine was made from, or says why there is none.
 
-    An ONNX file is its own graph. A plan names the ONNX graph it was built from in its manifest.
+    An ONNX file is its own graph. A plan names the ONNX graph it was built from in its manifest; one of another
+    precision than the artefact's, from which that was quantised on the way, does not say what the artefact computes.
 
     Args:
         request: The engine under test.
@@ -34,16 +35,19 @@ def open_twin(request: EngineRequest, engine: Opened, device: str) -> Opened | s
     graph = request.path if request.path.suffix.lower() == ".onnx" else _graph_beside(request.path)
     if graph is None:
         return "no ONNX graph is known from which the engine was made"
+    if isinstance(graph, str):
+        return graph
     try:
         return open_graph(graph, device, engine.restorer.io)
     except (ArtefactError, EngineDefect, EnvironmentProblem, UsageError) as error:
         return f"the graph cannot be read literally: {error}"
 
 
-def _graph_beside(path: Path) -> Path | None:
-    """The ONNX graph that a manifest names and that lies beside the artefact."""
+def _graph_beside(path: Path) -> Path | str | None:
+    """The ONNX graph that a manifest names and that lies beside the artefact, or why it is no twin."""
     from deploy_robust.artefact.hashing import sha256_of
     from deploy_robust.artefact.manifest import read_manifest
+    from deploy_robust.artefact.onnx_graph import inspect
 
     manifest = read_manifest(path)
     if manifest is None or manifest.graph is None:
@@ -56,4 +60,6 @@ def _graph_beside(path: Path) -> Path | None:
             f"{graph} is not the graph that {path} was made from (another hash than in its manifest): "
             "export the engine again, or put the right file back"
         )
+    if (precision := inspect(graph).precision) != manifest.precision:
+        return f"the engine was made {manifest.precision} from {graph.name}, which is {precision}"
     return graph

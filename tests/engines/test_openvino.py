@@ -12,10 +12,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from deploy_robust.app.literal_twin import open_twin
+from deploy_robust.app.networks import EngineRequest, open_engine
 from deploy_robust.app.registries import engine_kind_for
 from deploy_robust.artefact.describe import describe
 from deploy_robust.artefact.hashing import BIN_HASH
-from deploy_robust.artefact.io_description import SizeRule
+from deploy_robust.artefact.io_description import IODescription, SizeRule
+from deploy_robust.artefact.manifest import FileRecord, Manifest
 from deploy_robust.engine import Engine, EngineOptions
 from deploy_robust.engines.openvino import KIND
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
@@ -154,6 +157,21 @@ def test_files_that_do_not_belong_together(graphs, tmp_path):
     path.write_text(path.read_text()[:200])
     with pytest.raises(ArtefactError, match="cannot read"):
         KIND.open(path, EngineOptions())
+
+
+@needs_openvino
+def test_a_graph_of_another_precision_is_no_literal_twin(graphs, tmp_path):
+    """An int8 engine that was quantised from an fp32 graph: that graph does not say what the engine computes."""
+    graph = graphs.conv_graph(tmp_path / "a.onnx")
+    path = saved(tmp_path / "b.xml", graph)
+    for precision, is_twin in (("fp32", True), ("int8", False)):
+        records = FileRecord.of(path), FileRecord.of(graph)
+        Manifest(records[0], precision, "test", {}, IODescription(), graph=records[1]).write(tmp_path)
+        asked = EngineRequest(path, EngineOptions(threads=1))
+        twin = open_twin(asked, open_engine(asked), "cpu")
+        assert (not isinstance(twin, str)) == is_twin
+        if isinstance(twin, str):
+            assert "made int8 from a.onnx, which is fp32" in twin
 
 
 @needs_openvino

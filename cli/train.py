@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from deploy_robust.app.train import TrainingRequest, TrainingResult
     from deploy_robust.training.adversary import Distance
+    from deploy_robust.training.precision import Precision
     from deploy_robust.training.trainer import Event
 
 
@@ -31,10 +32,17 @@ if TYPE_CHECKING:
 @click.option("--steps", default=2400, type=click.IntRange(1), help="Optimiser steps.")
 @click.option("--batch", default=4, type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", default=64, type=click.IntRange(16), help="Side of a crop, pixels.")
-@click.option("--loss", default="charbonnier", help="Sum of charbonnier, mse and ssim, like charbonnier+0.2*ssim.")
+@click.option("--loss", default="paper", help="paper (of the network), or a sum like charbonnier+0.2*ssim.")
 @click.option("--rate", default=2e-3, type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
 @click.option("--seed", default=0, type=int, help="Seed of weights, data and crops.")
 @click.option("--validate-every", default=200, type=click.IntRange(1), help="Steps between validations.")
+@click.option("--validate-attacked", default=0, type=click.IntRange(0), help="Held-out pairs that PGD attacks, too.")
+@click.option("--accumulate", default=1, type=click.IntRange(1), help="Parts of a batch, one after the other.")
+@click.option("--average", default=0.0, type=click.FloatRange(0, 1, max_open=True), help="Decay of averaged weights.")
+@click.option("--clip", default=1.0, type=click.FloatRange(0, min_open=True), help="Longest gradient.")
+@click.option(
+    "--precision", default="fp32", type=click.Choice(["fp32", "bf16", "fp16"]), help="Mixed precision needs CUDA."
+)
 @click.option("--init", default=None, help="Weights to start from: a shipped name or a file.  [default: fresh]")
 @click.option("--adversarial", is_flag=True, help="Attack the network in every step; what moves is part of the loss.")
 @click.option(
@@ -70,6 +78,11 @@ def command(
     rate: float,
     seed: int,
     validate_every: int,
+    validate_attacked: int,
+    accumulate: int,
+    average: float,
+    clip: float,
+    precision: str,
     init: str | None,
     adversarial: bool,
     adv_weight: float,
@@ -92,7 +105,8 @@ def command(
 
     from deploy_robust.app.train import TrainingData, TrainingRequest
     from deploy_robust.training.adversary import Adversary
-    from deploy_robust.training.trainer import TrainingPlan
+    from deploy_robust.training.plan import TrainingPlan
+    from deploy_robust.training.validation import AttackedValidation
 
     adversary = Adversary(
         epsilon=adv_epsilon,
@@ -111,6 +125,11 @@ def command(
         final_rate=rate / 200,
         warmup=min(50, steps // 10),
         validate_every=validate_every,
+        attacked=AttackedValidation(pairs=validate_attacked),
+        accumulate=accumulate,
+        average=average,
+        clip=clip,
+        precision=cast("Precision", precision),
         adversary=adversary if adversarial else None,
         adversary_weight=adv_weight,
     )
@@ -168,8 +187,10 @@ def _run(request: TrainingRequest, console: Console) -> TrainingResult:
                 progress.update(steps, completed=event.step, detail=f"loss {event.loss:.4f}  {speed}")
             else:
                 score = event.score
+                attacked = "" if score.attacked_psnr is None else f", {score.attacked_psnr:.2f} dB under attack"
                 progress.console.print(
-                    f"step {event.step}: held-out PSNR {score.output_psnr:.2f} dB ({score.gain:+.2f} dB over the rain)"
+                    f"step {event.step}: held-out PSNR {score.output_psnr:.2f} dB "
+                    f"({score.gain:+.2f} dB over the rain){attacked}"
                 )
 
         watcher = Watcher(

@@ -159,7 +159,7 @@ def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingR
             held_out=held_out_sources,
             started_from=started_from,
         )
-        weights = save_checkpoint(request.out, model, record)
+        weights = save_checkpoint(request.out, trainer.result, record)
     return TrainingResult(
         ending=ending,
         step=trainer.step,

@@ -78,7 +78,7 @@ class Adversary:
             x=batch.rainy,
             eps=batch.rainy.new_full((rows, 1, 1, 1), self.epsilon / 255),
             seed=0,
-            keys=tuple(("adversary", *batch.key, row) for row in range(rows)),
+            keys=tuple(("adversary", *batch.key, batch.first_row + row) for row in range(rows)),
             restore=model,
             clean_output=clean_output,
         )

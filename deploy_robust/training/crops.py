@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,11 +30,23 @@ class Batch:
         rainy: (N, 3, H, W) float32 RGB in [0, 1].
         clean: Its ground truth likewise.
         key: What else is drawn in this step is keyed by.
+        first_row: Which row of its step the first image is: draws are keyed by rows of the step, not of a part.
     """
 
     rainy: Tensor
     clean: Tensor
     key: tuple[Part, ...] = ()
+    first_row: int = 0
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in `count` equal parts; the batch itself for one."""
+        if count == 1:
+            return [self]
+        rows = self.rainy.shape[0] // count
+        return [
+            replace(self, rainy=rainy, clean=clean, first_row=self.first_row + k * rows)
+            for k, (rainy, clean) in enumerate(zip(self.rainy.chunk(count), self.clean.chunk(count), strict=True))
+        ]
 
 
 class PairPool:

@@ -52,6 +52,7 @@ def training_record(
         },
         "curve": [
             {"step": p.step, "output_psnr": round(p.score.output_psnr, 4), "seconds": round(p.seconds, 1)}
+            | ({} if p.score.attacked_psnr is None else {"attacked_psnr": round(p.score.attacked_psnr, 4)})
             for p in trainer.curve
         ],
         "device": trainer.device,

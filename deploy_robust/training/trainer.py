@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from deploy_robust.artefact.files import make_folder, write_bytes
-from deploy_robust.errors import RunError, UsageError
+from deploy_robust.errors import RunError
 from deploy_robust.models.checkpoints import weights_sha256
+from deploy_robust.training.average import WeightAverage
 from deploy_robust.training.crops import CropSampler
 from deploy_robust.training.losses import parse_loss
+from deploy_robust.training.paper_losses import loss_text
+from deploy_robust.training.plan import TrainingPlan
+from deploy_robust.training.precision import Autocast, check_precision
 from deploy_robust.training.schedule import cosine
 from deploy_robust.training.state import read_state, write_state
 from deploy_robust.training.validation import Score, validate
@@ -24,64 +28,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy_robust.models.derainer import Derainer
-    from deploy_robust.training.adversary import Adversary
     from deploy_robust.training.crops import Batch, PairPool
+
+__all__ = ["LOG", "Ending", "Event", "StepDone", "Trainer", "TrainingPlan", "Validated"]
 
 LOG = "log.jsonl"
 
-_SAVE_SECONDS = 30.0
+_FREE = ("validate_every", "attacked")
+"""Parts of a plan that may change between slices: they lead nowhere else."""
 
+_BEFORE = {"accumulate": "1", "average": "0.0", "precision": "fp32"}
+"""What states say that were saved before the plan knew these."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingPlan:
-    """Everything that decides where a training leads, beside the model and the data.
-
-    Attributes:
-        steps: Optimiser steps in all.
-        batch: Crops in a step.
-        crop: Side of a crop, pixels.
-        seed: Seed of weights, crops and everything else that is drawn.
-        loss: As `deploy_robust.training.losses.parse_loss` reads it.
-        rate: Adam's highest learning rate.
-        final_rate: Its rate after the last step.
-        warmup: Steps of linear warm-up.
-        clip: Longest gradient (Euclidean norm over all parameters).
-        validate_every: Steps between validations; the last step is always followed by one.
-        adversary: The network is attacked in every step, and what that moves is part of the loss; None trains plainly.
-        adversary_weight: Lambda, the weight of that part.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-
-    steps: int
-    batch: int
-    crop: int
-    seed: int = 0
-    loss: str = "charbonnier"
-    rate: float = 2e-3
-    final_rate: float = 1e-5
-    warmup: int = 100
-    clip: float = 1.0
-    validate_every: int = 500
-    adversary: Adversary | None = None
-    adversary_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.crop, self.validate_every) < 1:
-            raise UsageError("steps, batch, crop and validation interval must be at least 1")
-        if not 0 < self.final_rate <= self.rate or self.clip <= 0:
-            raise UsageError(
-                f"need 0 < final rate <= rate and clip > 0 (got {self.final_rate:g}, {self.rate:g}, {self.clip:g})"
-            )
-        if not 0 < self.adversary_weight < math.inf:
-            raise UsageError(f"the adversary's weight must be a positive number (got {self.adversary_weight:g})")
-        if not 0 <= self.warmup < self.steps:
-            raise UsageError(f"the warm-up of {self.warmup} steps does not fit into {self.steps} steps: shorten it")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for the record."""
-        return asdict(self)
+_SAVE_SHARE = 0.05
+"""The state is saved after a step as long as saving took less than this share of the time so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +97,16 @@ class Trainer:
         *,
         device: str = "cpu",
     ) -> None:
+        check_precision(plan.precision, device)
         # Channels last is a third faster for these networks, on a CPU as on a GPU; the values are the same tensors.
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        plan = replace(plan, loss=loss_text(plan.loss, model.identity.name))
         self.plan, self.held_out, self.folder, self.device = plan, held_out, folder, device
+        self.computing: Derainer = self.model
+        if plan.precision != "fp32":
+            self.computing = Autocast(self.model, torch.device(device).type, plan.precision)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=plan.precision == "fp16")
+        self.averaged = WeightAverage(self.model, plan.average) if plan.average > 0 else None
         self.loss = parse_loss(plan.loss)
         if plan.adversary is not None:
             self.loss = self.loss.plus("adversary", plan.adversary_weight, plan.adversary)
@@ -155,8 +122,13 @@ class Trainer:
             "arguments": json.dumps(dict(model.identity.arguments), sort_keys=True),
             "start": weights_sha256(model.state_dict()),
             "data": pool.digest,
-            **{key: str(value) for key, value in plan.to_dict().items() if key != "validate_every"},
+            **{key: str(value) for key, value in plan.to_dict().items() if key not in _FREE},
         }
+
+    @property
+    def result(self) -> Derainer:
+        """The network that is validated and kept: the average where there is one."""
+        return self.model if self.averaged is None else self.averaged.model
 
     def resume(self) -> bool:
         """Takes up the newest whole state in the folder; False where there is none.
@@ -169,7 +141,8 @@ class Trainer:
             self.notes.append(note)
         if state is None:
             return False
-        differing = [key for key, value in self._setting.items() if state["setting"].get(key) != value]
+        began_with = _BEFORE | state["setting"]
+        differing = [key for key, value in self._setting.items() if began_with.get(key) != value]
         if differing:
             raise RunError(
                 f"{self.folder} holds a training with another {', '.join(differing)}: "
@@ -177,6 +150,10 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.averaged is not None:
+            self.averaged.model.load_state_dict(state["average"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.curve = [Validated(p["step"], Score(**p["score"]), p["seconds"]) for p in state["curve"]]
         self._rewind_log()
@@ -201,7 +178,7 @@ class Trainer:
         """
         make_folder(self.folder)
         began, before = time.monotonic(), self.seconds
-        saved = began
+        saving, saved = 0.0, -1
         with (self.folder / LOG).open("a", encoding="utf-8") as log:
 
             def tell(event: Event) -> None:
@@ -222,14 +199,15 @@ class Trainer:
                 self.seconds = before + time.monotonic() - began
                 tell(StepDone(self.step, *done, self.seconds))
                 if self.step % self.plan.validate_every == 0 or self.step == self.plan.steps:
-                    self.curve.append(
-                        Validated(self.step, validate(self.model, self.held_out, self.device), self.seconds)
-                    )
+                    score = validate(self.result, self.held_out, self.device, self.plan.attacked)
+                    self.curve.append(Validated(self.step, score, self.seconds))
                     tell(self.curve[-1])
-                if time.monotonic() - saved >= _SAVE_SECONDS:
+                now = time.monotonic()
+                if saving < _SAVE_SHARE * (now - began):
                     self._save()
-                    saved = time.monotonic()
-        self._save()
+                    saving, saved = saving + time.monotonic() - now, self.step
+        if saved != self.step:
+            self._save()
         return ending
 
     def _train_one_step(self) -> tuple[float, dict[str, float], float]:
@@ -239,17 +217,24 @@ class Trainer:
             group["lr"] = rate
         batch = self._placed(self.sampler.batch(self.step))
         self.optimiser.zero_grad(set_to_none=True)
-        value = self.loss(self.model, batch)
-        loss = value.total.item()
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss became {loss} at step {self.step + 1}: go on from the saved state with a lower rate"
-            )
-        value.total.backward()  # type: ignore[no-untyped-call]
+        loss, terms = 0.0, dict.fromkeys(self.loss.terms, 0.0)
+        for part in batch.parts(plan.accumulate):
+            value = self.loss(self.computing, part)
+            loss += value.total.item() / plan.accumulate
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"the loss became {loss} at step {self.step + 1}: go on from the saved state with a lower rate"
+                )
+            self.scaler.scale(value.total / plan.accumulate).backward()  # type: ignore[no-untyped-call]
+            terms = {name: terms[name] + term.item() / plan.accumulate for name, term in value.terms.items()}
+        self.scaler.unscale_(self.optimiser)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.step += 1
-        return loss, {name: term.item() for name, term in value.terms.items()}, rate
+        if self.averaged is not None:
+            self.averaged.update(self.model, self.step)
+        return loss, terms, rate
 
     def _placed(self, batch: Batch) -> Batch:
         """A batch as the network computes it, keyed by seed and step."""
@@ -265,6 +250,10 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
+        if self.averaged is not None:
+            state["average"] = self.averaged.model.state_dict()
+        if self.scaler.is_enabled():
+            state["scaler"] = self.scaler.state_dict()
         write_state(self.folder, state)
 
     def _rewind_log(self) -> None:

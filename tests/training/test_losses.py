@@ -83,7 +83,7 @@ def test_a_term_may_pass_through_the_model_again(images: tuple[torch.Tensor, tor
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("text", ["", "l1", "mse+mse", "0*mse", "-1*mse", "x*mse", "inf*mse", "mse+"])
+@pytest.mark.parametrize("text", ["", "l7", "mse+mse", "0*mse", "-1*mse", "x*mse", "inf*mse", "mse+"])
 def test_unreadable_losses_are_usage_errors(text: str) -> None:
     with pytest.raises(UsageError):
         parse_loss(text)

@@ -23,7 +23,27 @@ if TYPE_CHECKING:
     multiple=True,
     default=("fp32", "int8"),
     show_default=True,
-    help="Exporter; give it once for each artefact.",
+    help="fp32, fp16, bf16, int8 (for ONNX Runtime) or int8-tensorrt; give it once for each.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    default=("onnx",),
+    show_default=True,
+    help="What is to run the artefacts: onnx, or a runtime with files of its own; give it once for each.",
+)
+@click.option("--all", "everything", is_flag=True, help="Every precision and target; what is refused is listed.")
+@click.option(
+    "--keep-fp32", "keep_fp32", multiple=True, metavar="MODULE", help="Submodule to keep in fp32 (fp16, bf16)."
+)
+@click.option("--quantise-ends", is_flag=True, help="Quantise first and last convolution too (int8-tensorrt).")
+@click.option(
+    "--profile", metavar="MIN,OPT,MAX", help="Shapes of a plan, batch x height x width: 1x64x64,1x256x384,4x512x768."
+)
+@click.option("--tf32", is_flag=True, help="Let a plan compute float32 products in TF32.")
+@click.option(
+    "--timing-cache", type=click.Path(path_type=Path, dir_okay=False), help="Kernel timings kept between builds."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for artefacts.")
 @click.option(
@@ -47,35 +67,54 @@ def command(
     preset: str | None,
     checkpoint: str | None,
     precisions: tuple[str, ...],
+    targets: tuple[str, ...],
+    everything: bool,
+    keep_fp32: tuple[str, ...],
+    quantise_ends: bool,
+    profile: str | None,
+    tf32: bool,
+    timing_cache: Path | None,
     out: Path,
     calibration: str,
     calibration_count: int,
     method: Literal["minmax", "percentile", "entropy"],
     seed: int,
 ) -> None:
-    """Turn a trained network into engines, each verified against its reference.
+    """Turn a trained network into engines, each verified against its references.
 
     Every artefact gets a manifest, and the weights are kept beside it. One whose parity is broken is not written.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from deploy_robust.app.export import export
     from deploy_robust.app.pairs import PairsRequest
+    from deploy_robust.artefact.exporter import ExportSettings, ShapeProfile
+    from deploy_robust.errors import ExportError
 
     console = Console()
+    refused: dict[str, str] = {}
+    shapes = None if profile is None else ShapeProfile.parse(profile)
     with Console(stderr=True).status("loading") as status:
         artefacts = export(
             out,
             checkpoint=checkpoint,
             model=model,
             preset=preset,
-            precisions=precisions,
+            precisions=() if everything else precisions,
+            targets=targets,
+            settings=ExportSettings(keep_fp32, quantise_ends, shapes, tf32, timing_cache),
             pairs=PairsRequest(calibration, split="calibration", seed=seed, unpaired=_has_no_truth(calibration)),
             calibration_count=calibration_count,
             method=method,
             on_step=lambda step: status.update(step),
+            on_refusal=refused.__setitem__ if everything else None,
         )
+    if not artefacts:
+        raise ExportError(f"nothing could be made: {next(iter(refused.values()))}")
     console.print(artefact_table(artefacts, out))
+    for name, reason in refused.items():
+        console.print(f"not made: [bold]{name}[/bold]: {escape(reason)}", highlight=False)
 
 
 def _has_no_truth(calibration: str) -> bool:
@@ -84,26 +123,40 @@ def _has_no_truth(calibration: str) -> bool:
 
 
 def artefact_table(artefacts: list[ExportedArtefact], folder: Path) -> Table:
-    """Each artefact with its size, its parity at every size, and how long it took."""
+    """Each artefact with size, parity at every size against both references, clean quality, speed, time taken."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=f"in {folder}", title_justify="left")
-    table.add_column("artefact", no_wrap=True)
-    for name in ("precision", "MB", "parity with", "worst PSNR", "seconds"):
-        table.add_column(name, justify="right" if name in ("MB", "seconds") else "left")
+    sizes = list(dict.fromkeys(figure.size for artefact in artefacts for figure in artefact.manifest.parity))
+    for name in ("artefact", "MB", "parity, dB", "clean dB", "speed", "s"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("artefact", "parity, dB") else "right")
+    fp32 = next((a.verified.seconds for a in artefacts if a.path.name.endswith("-fp32.onnx")), None)
+    notes: dict[str, list[str]] = {}
     for artefact in artefacts:
-        figures = artefact.manifest.parity
+        verified, figures = artefact.verified, artefact.manifest.parity
         table.add_row(
             artefact.path.name,
-            artefact.manifest.precision,
             f"{artefact.megabytes:.2f}",
-            figures[0].reference,
             "\n".join(
-                f"{figure.size[0]}x{figure.size[1]}: "
-                + (figure.psnr_db if isinstance(figure.psnr_db, str) else f"{figure.psnr_db:.1f} dB")
-                for figure in figures
+                f"{row:<8}" + " ".join(f"{_decibels(f.psnr_db):>5}" for f in figures if f.reference == row)
+                for row in dict.fromkeys(figure.reference for figure in figures)
             ),
+            "-" if verified.clean_psnr_db is None else f"{verified.clean_psnr_db:.2f}",
+            "-" if fp32 is None or verified.seconds is None else f"{fp32 / verified.seconds:.2f}",
             f"{artefact.seconds:.1f}",
         )
+        for note in verified.notes:
+            notes.setdefault(note, []).append(artefact.path.name)
+    captions = [
+        f"parity: lowest PSNR at {', '.join(f'{h}x{w}' for h, w in sizes)}, with the network (torch) and with the "
+        "artefact's own graph read literally",
+        "speed: of one pass over the largest image, fp32 ONNX = 1",
+        *(f"{', '.join(names)}: {note}" for note, names in notes.items()),
+    ]
+    table.caption, table.caption_justify = "\n".join(captions), "left"
     return table
+
+
+def _decibels(figure: float | str) -> str:
+    return figure if isinstance(figure, str) else f"{figure:.1f}"

@@ -6,15 +6,14 @@ import contextlib
 import io
 import logging
 import warnings
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deploy_robust.artefact.exporter import Exported
-from deploy_robust.artefact.files import atomic
+from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.io_description import SMALLEST_SIDE
 from deploy_robust.errors import ExportError
+from deploy_robust.exporters.finishing import finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from deploy_robust.artefact.exporter import ExportRequest
+    from deploy_robust.artefact.exporter import Exported, ExportRequest
     from deploy_robust.artefact.io_description import SizeRule
 
 INPUT, OUTPUT = "rainy", "derained"
@@ -36,33 +35,22 @@ class OnnxFp32:
     """The graph that every other precision starts from."""
 
     name = "fp32"
+    target = "onnx"
     precision = "fp32"
     suffix = ".onnx"
     starts_from = None
     calibrates = False
+    opening = Opening()
 
     def export(self, request: ExportRequest) -> Exported:
         """Exports, checks, verifies and renames; see `Exporter.export`.
 
         The same weights and libraries give the same bytes everywhere: traces of source files are removed.
         """
-        import onnx
-
-        model = to_onnx(request.module, request.size_rule)
-        onnx.helper.set_model_props(model, dict(request.metadata))
-        with atomic(request.path) as temporary:
-            onnx.save_model(model, str(temporary))
-            try:
-                onnx.checker.check_model(str(temporary), full_check=True)
-            except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-                raise ExportError(
-                    f"torch wrote a graph that ONNX's own checker refuses: {_first_line(error)}"
-                ) from error
-            parity = request.verify(temporary)
-        return Exported(request.path, parity, {name: version(name) for name in ("torch", "onnx", "onnxscript")})
+        return finished(request, to_onnx(request.module, request.size_rule), ("torch", "onnx", "onnxscript"))
 
 
-def to_onnx(module: nn.Module, rule: SizeRule) -> onnx.ModelProto:
+def to_onnx(module: nn.Module, rule: SizeRule, opset: int = OPSET) -> onnx.ModelProto:
     """The graph of a network in memory; input (N, 3, H, W) float32 ``rainy``, output ``derained``.
 
     Sizes are dynamic in steps of the rule's multiple, or fixed where the rule is.
@@ -80,7 +68,7 @@ def to_onnx(module: nn.Module, rule: SizeRule) -> onnx.ModelProto:
                 module,
                 (example,),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamic_shapes=(_dynamic_shape(rule),),
                 input_names=[INPUT],
                 output_names=[OUTPUT],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from deploy_robust.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
@@ -33,6 +35,82 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapeProfile:
+    """The shapes that an engine with dynamic sizes is built for, each (batch, height, width).
+
+    Attributes:
+        least: Smallest of each.
+        best: What kernels are chosen for.
+        most: Greatest of each; equal to `least` for one fixed shape.
+    """
+
+    least: tuple[int, int, int]
+    best: tuple[int, int, int]
+    most: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        ordered = zip(self.least, self.best, self.most, strict=True)
+        if not all(1 <= low <= middle <= high for low, middle, high in ordered):
+            raise UsageError(f"the shape profile {self} is not in order: give smallest, best and greatest shape")
+
+    def __str__(self) -> str:
+        return ",".join("x".join(map(str, shape)) for shape in (self.least, self.best, self.most))
+
+    @classmethod
+    def parse(cls, text: str) -> ShapeProfile:
+        """Reads ``1x64x64,1x256x384,4x512x768``, or one shape for all three.
+
+        Raises:
+            UsageError: It is something else.
+        """
+        try:
+            shapes = [tuple(int(side) for side in shape.split("x")) for shape in text.split(",")]
+        except ValueError:
+            shapes = []
+        if len(shapes) not in (1, 3) or any(len(shape) != 3 for shape in shapes):
+            raise UsageError(
+                f"a shape profile is min,opt,max with batch x height x width each, like "
+                f"1x64x64,1x256x384,4x512x768, or one such shape (got {text!r})"
+            )
+        least, best, most = ((n, h, w) for n, h, w in (shapes if len(shapes) == 3 else shapes * 3))
+        return cls(least, best, most)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What a user may choose about an artefact; an exporter reads what concerns it.
+
+    Attributes:
+        keep_fp32: Names of submodules of the network that keep float32 in a float16 or bfloat16 graph (*islands*).
+        quantise_ends: Whether the first and the last convolution are quantised too, in a graph for TensorRT.
+        profile: Shapes that a plan is built for; None leaves it to the exporter.
+        tf32: Whether an engine may compute float32 products in TF32.
+        timing_cache: Where a builder keeps what it learned of kernels; None keeps nothing.
+    """
+
+    keep_fp32: tuple[str, ...] = ()
+    quantise_ends: bool = False
+    profile: ShapeProfile | None = None
+    tf32: bool = False
+    timing_cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a finished artefact is opened to be verified on the exporting machine.
+
+    Attributes:
+        kind: Name of the engine kind; None takes the one that opens such files.
+        arithmetic: ``literal`` where the runtime must not fuse the graph's operators, because it is not the target.
+        device: Torch device string.
+    """
+
+    kind: str | None = None
+    arithmetic: Literal["literal", "fused"] | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
 class ExportRequest:
     """One artefact to be made.
 
@@ -44,6 +122,7 @@ class ExportRequest:
         graph: The artefact named by `Exporter.starts_from`; None for an exporter that starts from the network.
         calibration: Given where `Exporter.calibrates`.
         metadata: Essentials to store inside the artefact, where its format has a place for them.
+        settings: What the user chose.
     """
 
     path: Path
@@ -53,6 +132,7 @@ class ExportRequest:
     graph: Path | None = None
     calibration: Calibration | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    settings: ExportSettings = field(default_factory=ExportSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +143,13 @@ class Exported:
         path: The verified artefact.
         parity: What the verifier measured.
         versions: Versions of the libraries that took part.
+        companions: Files that the artefact cannot do without, beside it, like the weights of an OpenVINO graph.
     """
 
     path: Path
     parity: tuple[ParityFigure, ...]
     versions: Mapping[str, str]
+    companions: tuple[Path, ...] = ()
 
 
 class Exporter(Protocol):
@@ -79,8 +161,13 @@ class Exporter(Protocol):
         ...
 
     @property
-    def precision(self) -> str:
-        """Precision of the artefact: ``fp32``, ``fp16``, ``bf16`` or ``int8``."""
+    def target(self) -> str:
+        """What runs the artefact: ``onnx`` for a graph, or the name of a runtime that has files of its own."""
+        ...
+
+    @property
+    def precision(self) -> str | None:
+        """Precision of the artefact, ``fp32``, ``fp16``, ``bf16``, ``int8``; None for that of any graph it is given."""
         ...
 
     @property
@@ -90,12 +177,20 @@ class Exporter(Protocol):
 
     @property
     def starts_from(self) -> str | None:
-        """Name of the exporter whose artefact this one starts from; None where it starts from the network."""
+        """Name of the exporter whose artefact this one starts from; None where it starts from the network.
+
+        Where `precision` is None, this is the graph exporter taken when the user names none.
+        """
         ...
 
     @property
     def calibrates(self) -> bool:
         """Whether it needs calibration images."""
+        ...
+
+    @property
+    def opening(self) -> Opening:
+        """How its artefacts are opened to be verified."""
         ...
 
     def export(self, request: ExportRequest) -> Exported:

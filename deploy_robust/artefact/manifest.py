@@ -112,6 +112,7 @@ class Manifest:
         graph: The graph that it was derived from; None where it was exported from the network itself.
         calibration: None where nothing was calibrated.
         parity: Measured when it was made.
+        companions: Files that the artefact cannot do without, beside it.
         created_by: Version of deploy-robust.
     """
 
@@ -125,6 +126,7 @@ class Manifest:
     graph: FileRecord | None = None
     calibration: CalibrationRecord | None = None
     parity: tuple[ParityFigure, ...] = ()
+    companions: tuple[FileRecord, ...] = ()
     created_by: str = f"deploy-robust {__version__}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,6 +188,7 @@ def _parse(path: Path) -> Manifest:
             ("graph", FileRecord),
         ):
             data[key] = None if data[key] is None else record(**data[key])
+        data["companions"] = tuple(FileRecord(**entry) for entry in data.get("companions", ()))
         data["parity"] = tuple(ParityFigure(**{**figure, "size": tuple(figure["size"])}) for figure in data["parity"])
         return Manifest(**data)
     except (KeyError, TypeError, AttributeError) as error:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deploy_robust.artefact.io_description import IODescription
+    from deploy_robust.engines.literal.program import Observer
     from deploy_robust.engines.literal.quantisers import Gradient
 
 
@@ -51,7 +52,7 @@ class LiteralEngine:
         graph = graphs.read(model)
         self._program: Program | None = Program(graph, where, gradient)
         self._takes = graphs.held_dtype(graph.types[graph.image])
-        self._watches: list[RangeWatch] = []
+        self._observers: list[Observer] = []
         self._capabilities = Capabilities(
             runtime=f"literal (torch {torch.__version__})",
             provider=where.type,
@@ -83,7 +84,7 @@ class LiteralEngine:
             raise UsageError("this engine is closed")
         if batch.dtype != self._takes and not (batch.is_floating_point() and self._takes.is_floating_point):
             raise UsageError(f"the graph takes {self._takes} and was given {batch.dtype}: call it through a Restorer")
-        observe = self._observe if self._watches else None
+        observe = self._observe if self._observers else None
         try:
             answer = self._program.run(batch.to(self._takes), observe)
         except NodeFailure as failure:
@@ -102,15 +103,21 @@ class LiteralEngine:
     def watch(self) -> Iterator[RangeWatch]:
         """Records the range of every value of every run inside the ``with`` block; runs take longer meanwhile."""
         watch = RangeWatch()
-        self._watches.append(watch)
-        try:
+        with self.observed(watch):
             yield watch
+
+    @contextlib.contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Shows an observer every value of every run inside the ``with`` block: the node, the name and the value."""
+        self._observers.append(observer)
+        try:
+            yield
         finally:
-            self._watches.remove(watch)
+            self._observers.remove(observer)
 
     def _observe(self, node: graphs.Node, name: str, value: Tensor) -> None:
-        for watch in self._watches:
-            watch(node, name, value)
+        for observer in self._observers:
+            observer(node, name, value)
 
     def close(self) -> None:
         """Lets go of the constants."""

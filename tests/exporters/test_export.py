@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from deploy_robust.app import export as use_case
-from deploy_robust.app.export import export, parity_sizes
+from deploy_robust.app.export import export
+from deploy_robust.app.exporting import verifier
+from deploy_robust.app.exporting.images import parity_sizes
 from deploy_robust.app.pairs import PairsRequest
 from deploy_robust.artefact.describe import describe
 from deploy_robust.artefact.exporter import Calibration, ExportRequest
@@ -183,7 +184,8 @@ def test_export_writes_artefacts_manifests_and_weights(weights, tmp_path):
     fp32, int8 = (read_manifest(artefact.path) for artefact in made)
     assert len({figure.size for figure in fp32.parity}) == 3
     assert all(figure.psnr_db == "identical" or figure.psnr_db >= 90 for figure in fp32.parity)
-    assert all(figure.psnr_db >= 30 for figure in int8.parity)
+    assert {figure.reference for figure in int8.parity} == {"torch", "literal"}
+    assert all(figure.psnr_db == "identical" or figure.psnr_db >= 30 for figure in int8.parity)
     assert int8.graph.sha256 == fp32.artefact.sha256
     assert int8.calibration.count == 2
     assert int8.source.file == "prenet-tiny.safetensors"
@@ -202,7 +204,7 @@ def test_int8_alone_leaves_no_fp32(weights, tmp_path):
 
 
 def test_broken_parity_leaves_nothing(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(use_case, "CONVERSION", {"fp32": Bound(90.0), "int8": Bound(200.0)})
+    monkeypatch.setattr(verifier, "CONVERSION", {"fp32": Bound(90.0), "int8": Bound(200.0)})
     with pytest.raises(ExportError, match=r"parity of int8 .* dB, max .* bound is 200 dB"):
         export(tmp_path, checkpoint=weights, precisions=["int8"], pairs=PAIRS, calibration_count=2)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,138 @@
+"""fp32 ONNX to int8 Q/DQ for TensorRT: int8 symmetric activations, int8 weights per output channel, float bias.
+
+TensorRT refuses non-zero zero-points and quantised biases. Only inputs and weights of convolutions and matrix products
+are quantised: the builder fuses the rest as its kernels allow. Transposed convolutions stay in float, since it is not
+settled which axis TensorRT wants their scales on. The first and the last convolution of an image-to-image network are
+the sensitive ones, and stay in float unless the user says otherwise.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy_robust.artefact.exporter import Opening
+from deploy_robust.artefact.tensorrt_rules import findings
+from deploy_robust.errors import ExportError
+from deploy_robust.exporters.calibration import collect_ranges, quiet
+from deploy_robust.exporters.finishing import finished
+
+if TYPE_CHECKING:
+    import onnx
+
+    from deploy_robust.artefact.exporter import Calibration, Exported, ExportRequest
+
+QUANTISED = ("Conv", "Gemm", "MatMul")
+"""Operator types whose inputs and weights are quantised."""
+
+_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+    "DedicatedQDQPair": True,
+    "OpTypesToExcludeOutputQuantization": list(QUANTISED),
+}
+
+
+class Int8Tensorrt:
+    """The int8 artefact for TensorRT; ONNX Runtime runs it too, slowly."""
+
+    name = "int8-tensorrt"
+    target = "onnx"
+    precision = "int8"
+    suffix = ".onnx"
+    starts_from = "fp32"
+    calibrates = True
+    opening = Opening(arithmetic="literal")  # ONNX Runtime's own fusions would be another engine's arithmetic
+
+    def export(self, request: ExportRequest) -> Exported:
+        """Calibrates, quantises, checks, verifies and renames; see `Exporter.export`.
+
+        Raises:
+            ExportError: As everywhere; and where TensorRT would refuse the graph.
+        """
+        if request.graph is None or request.calibration is None:
+            raise ExportError("int8-tensorrt needs the fp32 graph and calibration images")
+        try:
+            with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
+                model = quantise(request.graph, request.calibration, Path(folder), ends=request.settings.quantise_ends)
+        except (ValueError, RuntimeError, AssertionError) as error:
+            raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error
+        if broken := findings(model):
+            raise ExportError(f"TensorRT would refuse the quantised graph: {broken[0]} ({len(broken)} findings)")
+        return finished(request, model, ("onnx", "onnxruntime"))
+
+
+def quantise(graph: Path, calibration: Calibration, folder: Path, *, ends: bool = False) -> onnx.ModelProto:
+    """The int8 graph in memory.
+
+    Args:
+        graph: fp32 graph with NCHW input in [0, 1].
+        calibration: Images and method.
+        folder: For the library's temporary files.
+        ends: Whether the first and the last convolution are quantised too.
+
+    Raises:
+        ValueError: There are no images, nothing can be quantised, or the library refuses the graph.
+    """
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+    kinds = list(QUANTISED)
+    excluded = [] if ends else end_convolutions(onnx.load(str(prepared)))
+    ranges = collect_ranges(prepared, kinds, calibration, folder, symmetric=True)
+    quantizer = QDQQuantizer(
+        load_model_with_shape_infer(prepared),
+        True,  # per channel
+        False,  # all eight bits of the weights
+        QuantType.QInt8,
+        QuantType.QInt8,
+        ranges,
+        [],
+        excluded,
+        kinds,
+        dict(_OPTIONS),
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    model: onnx.ModelProto = quantizer.model.model
+    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise ValueError("no convolution is left to quantise: the network has only a first and a last one")
+    model.producer_name, model.producer_version = "onnxruntime.quantization", onnxruntime.__version__
+    return model
+
+
+def end_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes of the first and the last convolutions.
+
+    First are those that no other convolution leads to, last those that lead to no other. A recurrent network runs one
+    layer many times: all nodes that share such a layer's weights belong to it.
+    """
+    nodes = list(model.graph.node)
+    convolutions = {i for i, node in enumerate(nodes) if node.op_type in ("Conv", "ConvTranspose", *QUANTISED)}
+    makers = {name: i for i, node in enumerate(nodes) for name in node.output}
+    behind: list[bool] = []  # whether a convolution lies before the node
+    leads: set[int] = set()  # convolutions that lead to another
+    sources: list[frozenset[int]] = []  # nearest convolutions before the node's output
+    for i, node in enumerate(nodes):
+        before = [makers[name] for name in node.input if name in makers]
+        nearest = frozenset().union(*(sources[j] for j in before)) if before else frozenset()
+        behind.append(bool(nearest))
+        if i in convolutions:
+            leads |= nearest
+            nearest = frozenset((i,))
+        sources.append(nearest)
+    ends = {i for i in convolutions if not behind[i] or i not in leads}
+    weights = {nodes[i].input[1] for i in ends}
+    return [nodes[i].name for i in sorted(convolutions) if nodes[i].input[1] in weights]
+
+
+EXPORTER = Int8Tensorrt()

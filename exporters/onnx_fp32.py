@@ -28,7 +28,8 @@ INPUT, OUTPUT = "rainy", "derained"
 OPSET = 21
 """19 is the least for Q/DQ of float16 tensors, 21 what the precision variants made from this graph are written in."""
 
-_EXAMPLE = (64, 96)
+EXAMPLE = (64, 96)
+"""(height, width) that a network is traced at."""
 
 
 class OnnxFp32:
@@ -58,7 +59,7 @@ def to_onnx(module: nn.Module, rule: SizeRule, opset: int = OPSET) -> onnx.Model
     Raises:
         ExportError: ``torch.export`` cannot trace the network, or the graph is not one image in, one image out.
     """
-    height, width = rule.padded(*_EXAMPLE) if rule.fixed is None else rule.fixed
+    height, width = rule.padded(*EXAMPLE) if rule.fixed is None else rule.fixed
     # Batch 2, because torch.export specialises a graph on a dimension of 1.
     example = torch.zeros(2, 3, height, width)
     module.eval()
@@ -69,7 +70,7 @@ def to_onnx(module: nn.Module, rule: SizeRule, opset: int = OPSET) -> onnx.Model
                 (example,),
                 dynamo=True,
                 opset_version=opset,
-                dynamic_shapes=(_dynamic_shape(rule),),
+                dynamic_shapes=(dynamic_shape(rule),),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 external_data=False,
@@ -108,7 +109,8 @@ def _check_dynamic(module: nn.Module, model: onnx.ModelProto, rule: SizeRule) ->
         )
 
 
-def _dynamic_shape(rule: SizeRule) -> dict[int, Any]:
+def dynamic_shape(rule: SizeRule) -> dict[int, Any]:
+    """Which axes of (N, 3, H, W) are dynamic, for ``torch.export``: batch, and sizes in steps of a multiple."""
     from torch.export import Dim
 
     shape: dict[int, Any] = {0: Dim("batch", min=1)}

@@ -9,7 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deploy_robust.app.registries import engine_kind, engine_kind_for
+from deploy_robust.artefact.hashing import sha256_of
 from deploy_robust.artefact.manifest import IDENTICAL, ParityFigure
+from deploy_robust.artefact.onnx_graph import inspect
 from deploy_robust.engine import EngineOptions
 from deploy_robust.errors import ArtefactError, EngineDefect, ExportError
 from deploy_robust.gate.parity import CONVERSION, FIDELITY, parity, worst
@@ -81,7 +83,7 @@ class Verifier:
         """
         conversion, fidelity = _bound(CONVERSION, each, precision), _bound(FIDELITY, each, precision)
         why = partial(self._culprit, graph, fp32)
-        candidate = _opened(each, file)
+        candidate = _opened(each, file, self._io)
         outputs: list[Tensor] = []
 
         def recorded(batch: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class Verifier:
             figures = self._compared(each, TORCH, self._of_torch(), recorded, conversion, why)
             if candidate.capabilities.arithmetic == "literal" and candidate.capabilities.runtime.startswith(LITERAL):
                 notes.append("no runtime here computes this precision: run literally, so fidelity says nothing")
-            elif isinstance(literal := self._of_literal(graph), str):
+            elif isinstance(literal := self._of_literal(graph, each, precision), str):
                 notes.append(f"fidelity not measured: {literal}")
             else:
                 answers = iter(tuple(outputs))
@@ -140,10 +142,12 @@ class Verifier:
             self._answers = self._run(Restorer(TorchEngine(self._network), self._io))
         return self._answers
 
-    def _of_literal(self, graph: Path | None) -> tuple[Tensor, ...] | str:
+    def _of_literal(self, graph: Path | None, each: Exporter, precision: str) -> tuple[Tensor, ...] | str:
         """What the graph says literally, or why it cannot be read so."""
         if graph is None:
             return "the artefact comes from no graph"
+        if graph.suffix != each.suffix and (of_graph := inspect(graph).precision) != precision:
+            return f"it was made {precision} from {graph.name}, which is {of_graph}"
         if graph not in self._literal:
             try:
                 self._literal[graph] = self._run(
@@ -189,9 +193,11 @@ def _bound(bounds: Mapping[str, Bound], each: Exporter, precision: str) -> Bound
     return found
 
 
-def _opened(each: Exporter, file: Path) -> Restorer:
+def _opened(each: Exporter, file: Path, io: IODescription) -> Restorer:
+    """What was written here a moment ago may run here, though no manifest vouches for it yet."""
     kind = engine_kind(each.opening.kind) if each.opening.kind is not None else engine_kind_for(file)
-    options = EngineOptions(device=each.opening.device, arithmetic=each.opening.arithmetic)
+    how = each.opening
+    options = EngineOptions(device=how.device, arithmetic=how.arithmetic, vouched=sha256_of(file), io=io)
     return Restorer(*kind.open(file, options))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,9 +42,23 @@ class Ball:
         x, eps = task.x.detach(), task.eps.to(task.x)
         return cls(x, eps, _sum_rounded_up(x, -eps).clamp(min=0), -_sum_rounded_up(-x, -eps).clamp(min=-1))
 
+    @property
+    def radius(self) -> Tensor:
+        """How far a step of ratio 1 goes along `direction`, (N, 1, 1, 1)."""
+        return self.eps
+
     def project(self, z: Tensor) -> Tensor:
         """The nearest point inside; exact, not up to rounding."""
         return torch.clamp(z, self.lower, self.upper)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """The point of the unit ball of this norm that lies furthest along the gradient."""
+        return gradient.sign()
+
+    def within(self, mask: Tensor) -> Ball:
+        """The part of the ball that moves only where `mask`, (N, 1, H, W) bool, is true."""
+        lower, upper = torch.where(mask, self.lower, self.x), torch.where(mask, self.upper, self.x)
+        return replace(self, lower=lower, upper=upper)
 
     def uniform(self, seed: int, keys: Sequence[tuple[Part, ...]], *purpose: Part) -> Tensor:
         """One uniform draw for each row, by its own key."""

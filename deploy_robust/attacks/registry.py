@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING
 
 from deploy_robust.attacks.local_credit import local_credit, spsa
 from deploy_robust.attacks.noise import random_corners, uniform_noise
 from deploy_robust.attacks.pgd import pgd_lmse
-from deploy_robust.errors import UsageError
-from deploy_robust.registry import Registry, instead_of
+from deploy_robust.attacks.settings import check_settings
+from deploy_robust.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,19 +32,5 @@ def make_attack(name: str, **settings: str | int | float | bool) -> Attack:
         UsageError: No attack has that name, or it has no such setting, or a value is out of range.
     """
     factory = ATTACKS[name]
-    known = inspect.signature(factory).parameters
-    for key, value in settings.items():
-        if key not in known:
-            raise UsageError(f"attack {name!r} has no setting {key!r}: {instead_of(key, known)}")
-        if not _fits(value, known[key].default):
-            kind = _KIND_NAME[type(known[key].default)]
-            raise UsageError(f"setting {key} of attack {name!r} must be a {kind} (got {value!r})")
+    check_settings(name, settings, factory)
     return factory(**settings)
-
-
-_KIND_NAME = {str: "string", int: "whole number", float: "number", bool: "boolean"}
-
-
-def _fits(value: object, default: object) -> bool:
-    """Whether a value from a policy is of the kind of the setting's default; a whole number is a number too."""
-    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)

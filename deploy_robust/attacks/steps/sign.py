@@ -1,4 +1,4 @@
-"""The sign step: every value moves by alpha towards a larger loss."""
+"""The steepest step in the ball's norm; in L-infinity every value moves by alpha towards a larger loss."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SignStep:
-    """``z <- project(z + alpha sign(gradient))`` (arXiv 2203.16931, eq. 2 and 3).
+    """``z <- project(z + alpha sign(gradient))`` (arXiv 2203.16931, eq. 2 and 3); in L2 along the unit gradient.
 
     Attributes:
-        ratio: alpha / eps; a quarter in the paper.
+        ratio: alpha / radius; a quarter in the paper.
     """
 
     ratio: float = 0.25
@@ -37,9 +37,9 @@ class SignStep:
 
     def begin(self, ball: Ball, iterations: int) -> Advance:  # noqa: ARG002 - the rule is the same at every step
         """Fixes alpha for each row."""
-        alpha = self.ratio * ball.eps
+        alpha = self.ratio * ball.radius
 
         def advance(z: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG001 - needs the direction only
-            return ball.project(z + alpha * gradient.sign())
+            return ball.project(z + alpha * ball.direction(gradient))
 
         return advance

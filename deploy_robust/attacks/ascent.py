@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from deploy_robust.attacks.attack import Access, Crafted
 from deploy_robust.attacks.ball import Ball
+from deploy_robust.attacks.ball_l2 import L2Ball
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deploy_robust.attacks.attack import Task
+    from deploy_robust.attacks.masks.mask import Mask
     from deploy_robust.attacks.objectives.objective import Loss, Objective
     from deploy_robust.attacks.steps.step import Step
+
+Norm = Literal["linf", "l2"]
+MaskWhen = Literal["each-step", "after"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,9 @@ class GradientAscent:
         random_start: Start from a uniform draw from the ball instead of its centre.
         restarts: Independent searches; each row keeps the one that ends with the largest loss.
         keep_best: Return the iterate with the largest loss instead of the last; costs one more forward pass.
+        norm: Of the ball: ``linf`` or ``l2``.
+        mask: Where the image may move; None is everywhere.
+        mask_when: The region holds in ``each-step``, or cuts what a search of the whole image found: ``after``.
     """
 
     name: str
@@ -44,6 +52,9 @@ class GradientAscent:
     random_start: bool
     restarts: int
     keep_best: bool
+    norm: Norm = "linf"
+    mask: Mask | None = None
+    mask_when: MaskWhen = "each-step"
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.restarts < 1:
@@ -51,6 +62,10 @@ class GradientAscent:
                 f"a gradient attack needs at least one iteration and one start "
                 f"(got iterations {self.iterations}, restarts {self.restarts})"
             )
+        if self.norm not in get_args(Norm):
+            raise UsageError(f"norm must be one of {', '.join(get_args(Norm))} (got {self.norm!r})")
+        if self.mask_when not in get_args(MaskWhen):
+            raise UsageError(f"mask_when must be one of {', '.join(get_args(MaskWhen))} (got {self.mask_when!r})")
 
     @property
     def access(self) -> Access:
@@ -68,7 +83,15 @@ class GradientAscent:
             "random_start": self.random_start,
             "restarts": self.restarts,
             "keep_best": self.keep_best,
+            **({} if self.norm == "linf" else {"norm": self.norm}),
+            **self._mask_settings,
         }
+
+    @property
+    def _mask_settings(self) -> Mapping[str, str | int | float | bool]:
+        if self.mask is None:
+            return {}
+        return {"mask": self.mask.name, **self.mask.settings, "mask_when": self.mask_when}
 
     def craft(self, task: Task) -> Crafted:
         """Searches all rows together, each in its own ball.
@@ -86,13 +109,23 @@ class GradientAscent:
         if task.restore is None:
             raise UsageError(f"{self.name} needs a differentiable source: give one, or use noise attacks only")
         restore, loss = task.restore, self.objective.prepare(task)
-        ball = Ball.of(task)
+        ball: Ball = Ball.of(task) if self.norm == "linf" else L2Ball.of(task)
+        region = None if self.mask is None else self.mask.region(task)
+        if region is not None and self.mask_when == "each-step":
+            ball = ball.within(region)
         found = self._climb(lambda z: loss(restore(z)), task, ball, restart=0)
         for restart in range(1, self.restarts):
             other = self._climb(lambda z: loss(restore(z)), task, ball, restart)
             better = other.facts["objective"] > found.facts["objective"]
             found = _choose(better, other, found)
-        return found
+        if region is None:
+            return found
+        facts = {**found.facts, "mask_share": region.to(task.x).mean((1, 2, 3))}
+        if self.mask_when == "each-step":
+            return Crafted(found.images, facts)
+        images = torch.where(region, found.images, task.x)
+        with torch.no_grad():
+            return Crafted(images, {**facts, "objective": _nan_is_infinite(loss(restore(images)))})
 
     def _climb(self, function: Loss, task: Task, ball: Ball, restart: int) -> Crafted:
         """One search; `function` maps images to the loss of each row."""

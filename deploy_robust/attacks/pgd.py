@@ -9,8 +9,8 @@ from deploy_robust.attacks.objectives.lmse import LMSE
 from deploy_robust.attacks.steps.sign import SignStep
 
 if TYPE_CHECKING:
-    from deploy_robust.attacks.objectives.lmse import Reference
     from deploy_robust.attacks.objectives.objective import Objective
+    from deploy_robust.attacks.objectives.references import Reference
 
 
 def pgd(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deploy_robust.attacks.composed import compose
 from deploy_robust.attacks.local_credit import local_credit, spsa
 from deploy_robust.attacks.noise import random_corners, uniform_noise
 from deploy_robust.attacks.pgd import pgd_lmse
 from deploy_robust.attacks.settings import check_settings
+from deploy_robust.errors import UsageError
 from deploy_robust.registry import Registry
 
 if TYPE_CHECKING:
@@ -28,9 +30,15 @@ ATTACKS.add("spsa", spsa)
 def make_attack(name: str, **settings: str | int | float | bool) -> Attack:
     """Builds an attack from its name and settings, as a policy or a command line gives them.
 
+    With the setting ``algorithm`` the name is free and the attack is composed of parts; see `compose`.
+
     Raises:
         UsageError: No attack has that name, or it has no such setting, or a value is out of range.
     """
+    if "algorithm" in settings:
+        if name in ATTACKS:
+            raise UsageError(f"attack {name!r} comes with its algorithm: give one that you compose another name")
+        return compose(name, settings)
     factory = ATTACKS[name]
     check_settings(name, settings, factory)
     return factory(**settings)

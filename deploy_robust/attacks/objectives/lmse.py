@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from deploy_robust.attacks.threat import quantise
-from deploy_robust.errors import UsageError
+from deploy_robust.attacks.objectives.references import Reference, check_reference, reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
     from deploy_robust.attacks.attack import Task
     from deploy_robust.attacks.objectives.objective import Loss
-
-Reference = Literal["clean-output", "clean-output-rounded", "ground-truth", "input"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +29,7 @@ class LMSE:
     reference: Reference = "clean-output"
 
     def __post_init__(self) -> None:
-        if self.reference not in get_args(Reference):
-            raise UsageError(
-                f"LMSE's reference must be one of {', '.join(get_args(Reference))} (got {self.reference!r})"
-            )
+        check_reference("LMSE", self.reference)
 
     @property
     def name(self) -> str:
@@ -53,20 +47,9 @@ class LMSE:
         Raises:
             UsageError: The task has no clean output or no ground truth and the reference is that.
         """
-        reference = self._image(task).to(task.x)
+        reference = reference_of(task, self.reference, "LMSE").to(task.x)
 
         def loss(restored: Tensor) -> Tensor:
             return (restored - reference).square().mean((1, 2, 3))
 
         return loss
-
-    def _image(self, task: Task) -> Tensor:
-        if self.reference == "input":
-            return task.x
-        image = task.ground_truth if self.reference == "ground-truth" else task.clean_output
-        if image is None:
-            missing = "ground truth" if self.reference == "ground-truth" else "clean output"
-            raise UsageError(
-                f"LMSE against the {self.reference} needs images with a {missing}: choose another reference"
-            )
-        return quantise(image.clamp(0, 1)) if self.reference == "clean-output-rounded" else image

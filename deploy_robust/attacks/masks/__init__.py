@@ -1,0 +1,1 @@
+"""Where an attack may move the image: one small file for each region."""

@@ -37,6 +37,9 @@ class Task:
         restore: The source or the engine, (N, 3, H, W) to (N, 3, H, W); None for attacks with `Access.NOTHING`.
         clean_output: `restore(x)`, unrounded and unclamped, computed once for all attacks; None with `restore`.
         ground_truth: (N, 3, H, W) float32 in [0, 1]; None where there is none.
+        mask: Where values may move, (N, 1, H, W) or (N, 3, H, W), nonzero for yes; None for everywhere. Outside, the
+            result is `x` to the last bit.
+        start: Images that another attack found, on any network, (N, 3, H, W); searches that take a start look at it.
     """
 
     x: Tensor
@@ -46,6 +49,8 @@ class Task:
     restore: Callable[[Tensor], Tensor] | None = None
     clean_output: Tensor | None = None
     ground_truth: Tensor | None = None
+    mask: Tensor | None = None
+    start: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

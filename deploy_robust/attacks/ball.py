@@ -38,9 +38,13 @@ class Ball:
 
     @classmethod
     def of(cls, task: Task) -> Ball:
-        """The ball of a task."""
+        """The ball of a task; outside its mask the bounds are the image itself."""
         x, eps = task.x.detach(), task.eps.to(task.x)
-        return cls(x, eps, _sum_rounded_up(x, -eps).clamp(min=0), -_sum_rounded_up(-x, -eps).clamp(min=-1))
+        lower, upper = _sum_rounded_up(x, -eps).clamp(min=0), -_sum_rounded_up(-x, -eps).clamp(min=-1)
+        if task.mask is not None:
+            inside = task.mask.to(x.device) != 0
+            lower, upper = torch.where(inside, lower, x), torch.where(inside, upper, x)
+        return cls(x, eps, lower, upper)
 
     @property
     def radius(self) -> Tensor:

@@ -17,13 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deploy_robust.attacks.attack import Access
-from deploy_robust.attacks.queries import Queries
+from deploy_robust.attacks.corners import look
+from deploy_robust.attacks.error_maps import SQUARED_ERROR
+from deploy_robust.attacks.queries import Bound, Queries
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deploy_robust.attacks.attack import Crafted, Task
+    from deploy_robust.attacks.error_maps import ErrorMap
 
 RADII = (0.7, 1.0, 1.5, 2.5, 4.0)
 """Radii of the neighbourhood, in pixels, among which each image chooses for itself."""
@@ -46,17 +49,21 @@ class LocalCredit:
         warm: Random corners that the start is chosen from.
         every: Steps between two evaluations of the corner that the search has come to.
         stop_psnr: An image is done once its PSNR, in dB against the ground truth, falls below this; 0 never stops.
+        stop_drop: It is done once it has lost so many dB against the clean output's PSNR; 0 never stops.
+        error_map: What is maximised; one with a single number for the image needs many more queries.
         name: Name in tables and in the store.
     """
 
     queries: int = 300
-    radius: float = 0.0
+    radius: float = 0.7
     sigma: float = 0.5
     step: float = 0.15
     memory: float = 0.97
     warm: int = 4
     every: int = 8
     stop_psnr: float = 0.0
+    stop_drop: float = 0.0
+    error_map: ErrorMap = SQUARED_ERROR
     name: str = "local-credit"
 
     def __post_init__(self) -> None:
@@ -79,7 +86,7 @@ class LocalCredit:
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
         """All numbers of the search."""
-        names = ("queries", "radius", "sigma", "step", "memory", "warm", "every", "stop_psnr")
+        names = ("queries", "radius", "sigma", "step", "memory", "warm", "every", "stop_psnr", "stop_drop")
         return {name: getattr(self, name) for name in names}
 
     def craft(self, task: Task) -> Crafted:
@@ -88,26 +95,25 @@ class LocalCredit:
         Raises:
             UsageError: The task has no engine, or nothing to measure errors against.
         """
-        engine = Queries.of(task, self.queries, self.stop_psnr)
-        delta = self._start(engine)
-        at_start = engine.best_error.clone()
-        self._climb(engine, delta)
-        return engine.crafted(at_start)
-
-    def _start(self, engine: Queries) -> Tensor:
-        """The best of a few random corners, halved: where a corner pulls too far, the way back is short."""
+        engine = Queries.of(task, self.queries, Bound(self.stop_psnr, self.stop_drop), self.error_map)
         for draw in range(self.warm):
             self._look(engine, engine.signs(self.name, "start", draw))
+        at_start = engine.best_error.clone()
         engine.retire()
-        return (engine.best - engine.task.x)[engine.active] / 2
+        self.climb(engine)
+        return engine.crafted(at_start)
 
-    def _climb(self, engine: Queries, delta: Tensor) -> None:
-        """Goes on from perturbations of the active rows until they are violated or their budget is spent, exactly."""
-        length = max(1, (self.queries - self.warm) * self.every // (2 * self.every + 1))
+    def climb(self, engine: Queries) -> None:
+        """Goes on from the best images of the active rows until they are violated or the stage is spent, exactly.
+
+        Best corners are halved first: where a corner pulls too far, the way back is short.
+        """
+        delta = engine.way / 2
+        length = max(1, engine.left * self.every // (2 * self.every + 1))
         last = min(0.995, max(self.memory, 1 - 4 / length))
         credit = _Credit.of(delta, self.radius)
         step = 0
-        while len(engine.active):
+        while engine.left:
             if engine.left <= 2:  # no look would follow another pair of probes
                 for direction in (delta, credit.ahead)[: engine.left]:
                     self._look(engine, direction)
@@ -116,7 +122,7 @@ class LocalCredit:
             share = min(1.0, step / length)
             signs = engine.signs(self.name, step)
             probe = self.sigma * engine.eps * signs
-            above, below = engine.ask(*((engine.x + delta + side * probe).clamp(0, 1) for side in (1, -1)))
+            above, below = engine.ask(*(engine.probe(delta + side * probe) for side in (1, -1)))
             credit.add(signs, above.errors - below.errors, self.memory + (last - self.memory) * share)
             step += 1
             size = self.step * (1 - 0.9 * share)
@@ -133,10 +139,7 @@ class LocalCredit:
 
     def _look(self, engine: Queries, direction: Tensor) -> Tensor:
         """Offers the corner in the direction of each active row, and returns its error, (n,); one query."""
-        corner = engine.project(engine.eps * torch.where(direction >= 0, 1.0, -1.0))
-        (answers,) = engine.ask(corner)
-        engine.offer(corner, answers)
-        return answers.total
+        return look(engine, torch.where(direction >= 0, 1.0, -1.0)).total
 
 
 @dataclass(slots=True)
@@ -177,7 +180,7 @@ class _Credit:
 
     def add(self, signs: Tensor, change: Tensor, memory: float) -> None:
         """Credits a change (n, H, W) to the signs that made it; what was earned before fades."""
-        around = torch.stack([_around(change[:, None], radius) for radius in self.radii])
+        around = torch.stack([blurred(change[:, None], radius) for radius in self.radii])
         self.earned = memory * self.earned + signs * (around if self.chosen is None else _pick(around, self.chosen))
 
     def choose(self, errors: Tensor) -> None:
@@ -191,21 +194,22 @@ class _Credit:
         self.chosen = None if self.chosen is None else self.chosen[rows]
 
 
-def spsa(*, queries: int = 300, stop_psnr: float = 0.0) -> LocalCredit:
+def spsa(*, queries: int = 300, stop_psnr: float = 0.0, stop_drop: float = 0.0) -> LocalCredit:
     """The same search with one credit for the whole image: the antithetic baseline of SPSA and NES."""
-    return LocalCredit(queries=queries, radius=math.inf, stop_psnr=stop_psnr, name="spsa")
+    return LocalCredit(queries=queries, radius=math.inf, stop_psnr=stop_psnr, stop_drop=stop_drop, name="spsa")
 
 
 def local_credit(
     *,
     queries: int = 300,
-    radius: float = 0.0,
+    radius: float = 0.7,
     sigma: float = 0.5,
     step: float = 0.15,
     memory: float = 0.97,
     warm: int = 4,
     every: int = 8,
     stop_psnr: float = 0.0,
+    stop_drop: float = 0.0,
 ) -> LocalCredit:
     """Local-credit sign ascent; for the arguments see `LocalCredit`."""
     return LocalCredit(
@@ -217,18 +221,19 @@ def local_credit(
         warm=warm,
         every=every,
         stop_psnr=stop_psnr,
+        stop_drop=stop_drop,
     )
 
 
-def _around(change: Tensor, radius: float) -> Tensor:
+def blurred(change: Tensor, radius: float) -> Tensor:
     """Changes (n, 1, H, W) seen from each pixel: blurred by a Gaussian, truncated at twice its sigma."""
     if math.isinf(radius):
         return change.mean((2, 3), keepdim=True).expand_as(change)
     reach = max(1, round(2 * radius))
     distance = torch.arange(-reach, reach + 1, dtype=change.dtype, device=change.device)
     kernel = torch.exp(-distance.square() / (2 * radius**2))
-    blurred = F.conv2d(change, kernel.view(1, 1, 1, -1), padding=(0, reach))
-    return F.conv2d(blurred, kernel.view(1, 1, -1, 1), padding=(reach, 0))
+    rows = F.conv2d(change, kernel.view(1, 1, 1, -1), padding=(0, reach))
+    return F.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(reach, 0))
 
 
 def _pick(credit: Tensor, chosen: Tensor) -> Tensor:

@@ -6,18 +6,21 @@ Searches differ in what they ask next; this file asks, counts and remembers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from deploy_robust import keyed
 from deploy_robust.attacks import ball
-from deploy_robust.attacks.attack import Crafted
+from deploy_robust.attacks.attack import Crafted, Task
+from deploy_robust.attacks.error_maps import SQUARED_ERROR
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
-    from deploy_robust.attacks.attack import Task
+    from deploy_robust.attacks.error_maps import ErrorMap, PixelLoss
     from deploy_robust.keyed import Part
 
 BROKEN = 1.0e6
@@ -28,18 +31,45 @@ TRACE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 _NEVER = -1.0
 
+_IDENTICAL = 1e-10
+"""Mean squared error that counts as none: 100 dB."""
+
 
 class Answers(NamedTuple):
     """What the engine answered to one image of each active row.
 
     Attributes:
-        errors: Squared difference of the answer, cut to [0, 1], to the reference, averaged over channels, (n, H, W);
-            1 where the answer is not finite.
-        total: Its mean over the image, (n,); `BROKEN` where any value of the answer is not finite.
+        errors: Error of each pixel, (n, H, W); with the squared error, 1 where the answer is not finite.
+        total: What is maximised: its mean over the image, (n,); `BROKEN` where any value of the answer is not finite.
+        squared: Mean squared error to the reference, (n,), by which violations are judged; `BROKEN` likewise.
     """
 
     errors: Tensor
     total: Tensor
+    squared: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What counts as a violation, per image; a stage of a search ends there.
+
+    Attributes:
+        psnr: PSNR in dB against the reference below which an image is violated; 0 for none.
+        drop: Loss of PSNR in dB against that of the clean output above which it is; 0 for none. Needs ground truth.
+    """
+
+    psnr: float = 0.0
+    drop: float = 0.0
+
+    def error(self, task: Task, reference: Tensor) -> Tensor:
+        """Mean squared error from which on each row is violated, (N,)."""
+        allowed = task.x.new_full((task.x.shape[0],), 10 ** (-self.psnr / 10) if self.psnr > 0 else BROKEN)
+        if self.drop <= 0:
+            return allowed
+        if task.ground_truth is None or task.clean_output is None:
+            raise UsageError("a drop in dB is against the clean output's PSNR and needs ground truth and clean outputs")
+        clean = (task.clean_output.to(task.x).clamp(0, 1) - reference).square().mean((1, 2, 3))
+        return torch.minimum(allowed, clean.clamp(min=_IDENTICAL) * 10 ** (self.drop / 10))
 
 
 @dataclass(slots=True)
@@ -53,24 +83,28 @@ class Queries:
         task: What is attacked.
         ball: Where in-ball images lie.
         reference: What errors are measured against, (N, 3, H, W): the ground truth, else the clean output.
-        stop_error: Mean error from which on a row counts as violated.
-        budget: Queries of each row at most.
+        stop_error: Mean squared error from which on a row counts as violated, (N,).
+        limit: Queries of each row until the present stage of the search ends.
+        error_map: What is maximised.
         best: Best in-ball image of each row so far, (N, 3, H, W).
-        best_error: Its mean error, (N,); -1 before the first.
+        best_error: Its objective, (N,); -1 before the first.
+        best_squared: Its mean squared error, (N,); -1 before the first.
         asked: Queries of each active row so far.
         used: Queries of each row, (N,).
         active: Indices of the rows that are still searched.
         keys: Keys of the active rows.
-        trace: Best mean error of each row that was known at so many queries, (N,).
+        trace: Largest objective of each row that was known at so many queries, (N,).
     """
 
     task: Task
     ball: ball.Ball
     reference: Tensor
-    stop_error: float
-    budget: int
+    stop_error: Tensor
+    limit: int
+    error_map: ErrorMap
     best: Tensor
     best_error: Tensor
+    best_squared: Tensor
     used: Tensor
     active: Tensor
     keys: list[tuple[Part, ...]]
@@ -78,14 +112,14 @@ class Queries:
     trace: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: Task, budget: int, stop_psnr: float = 0.0) -> Queries:
+    def of(cls, task: Task, budget: int, bound: Bound | None = None, error_map: ErrorMap = SQUARED_ERROR) -> Queries:
         """Nothing asked yet.
 
         Args:
             task: What is attacked.
             budget: Queries of each row at most.
-            stop_psnr: A row is done once the PSNR of its answer, in dB against the reference, falls below this. A row
-                whose answer is not finite is done in any case.
+            bound: A row is done once its answer violates this. A row whose answer is not finite is done in any case.
+            error_map: What is maximised.
 
         Raises:
             UsageError: The task has no engine, or nothing to measure errors against.
@@ -95,15 +129,18 @@ class Queries:
         reference = task.ground_truth if task.ground_truth is not None else task.clean_output
         if reference is None:
             raise UsageError("a search by queries needs ground truth or clean outputs to measure errors against")
+        reference = reference.to(task.x).clamp(0, 1)
         rows = task.x.shape[0]
         flat = task.x.new_zeros(rows)
         return cls(
             task,
             ball.Ball.of(task),
-            reference.to(task.x).clamp(0, 1),
-            10 ** (-stop_psnr / 10) if stop_psnr > 0 else BROKEN,
+            reference,
+            (bound or Bound()).error(task, reference),
             budget,
+            error_map,
             task.x.clone(),
+            flat + _NEVER,
             flat + _NEVER,
             flat.clone(),
             torch.arange(rows, device=task.x.device),
@@ -112,8 +149,8 @@ class Queries:
 
     @property
     def left(self) -> int:
-        """Queries that each active row still has."""
-        return self.budget - self.asked
+        """Queries that each active row still has in this stage; 0 where no row is active."""
+        return self.limit - self.asked if len(self.active) else 0
 
     @property
     def x(self) -> Tensor:
@@ -125,13 +162,30 @@ class Queries:
         """Radii of the active rows, (n, 1, 1, 1)."""
         return self.ball.eps[self.active]
 
+    @property
+    def way(self) -> Tensor:
+        """Perturbations of the best images of the active rows, (n, 3, H, W)."""
+        return self.best[self.active] - self.x
+
     def project(self, delta: Tensor) -> Tensor:
         """In-ball images of perturbations of the active rows."""
         return torch.clamp(self.x + delta, self.ball.lower[self.active], self.ball.upper[self.active])
 
+    def probe(self, delta: Tensor) -> Tensor:
+        """Images of perturbations of the active rows that may leave the ball, but neither the cube nor the mask."""
+        images = (self.x + delta).clamp(0, 1)
+        if self.task.mask is None:
+            return images
+        return torch.where(self.task.mask.to(images.device)[self.active] != 0, images, self.x)
+
     def signs(self, *purpose: Part) -> Tensor:
         """Independent fair signs for the active rows, by their own keys, (n, 3, H, W)."""
         return ball.signs(self.task.seed, self.keys, *purpose, like=self.task.x)
+
+    def whole(self, most: int, count: int, *purpose: Part) -> Tensor:
+        """Whole numbers from 0 to below `most` for the active rows, by their own keys, (n, count) int64."""
+        words = [keyed.philox(self.task.seed, *key, *purpose).random_raw(count) % most for key in self.keys]
+        return torch.from_numpy(np.stack(words).astype(np.int64)).to(self.task.x.device)
 
     def ask(self, *images: Tensor) -> list[Answers]:
         """Answers to several images of each active row, asked in one batch; one query each.
@@ -141,33 +195,58 @@ class Queries:
         restore = self.task.restore
         if restore is None:
             raise UsageError("a search by queries needs an engine to query")
-        y = restore(torch.cat(images)).to(self.task.x.device)
-        reference = self.reference[self.active].repeat(len(images), 1, 1, 1)
-        finite = torch.isfinite(y)
-        errors = torch.where(finite, (y.clamp(0, 1) - reference).square(), 1.0).mean(1)
-        total = torch.where(finite.flatten(1).all(1), errors.mean((1, 2)), BROKEN)
+        answers = restore(torch.cat(images)).to(self.task.x.device)
         self.asked += len(images)
         self.used[self.active] += len(images)
-        rows = len(self.active)
-        return [Answers(*each) for each in zip(errors.split(rows), total.split(rows), strict=True)]  # type: ignore[no-untyped-call]
+        reference = self.reference[self.active]
+        loss = self.error_map.prepare(self._active_task(), reference)
+        return [self._judged(y, reference, loss) for y in answers.split(len(self.active))]  # type: ignore[no-untyped-call]
+
+    def _judged(self, y: Tensor, reference: Tensor, loss: PixelLoss) -> Answers:
+        finite = torch.isfinite(y)
+        whole = finite.flatten(1).all(1)
+        squared = torch.where(finite, (y.clamp(0, 1) - reference).square(), 1.0).mean(1)
+        # The usual error is the squared one: nothing is computed twice.
+        errors = squared if self.error_map is SQUARED_ERROR else loss(torch.where(finite, y, 0.5))
+        mean = squared.mean((1, 2))
+        total = mean if self.error_map is SQUARED_ERROR else errors.mean((1, 2))
+        return Answers(errors, torch.where(whole, total, BROKEN), torch.where(whole, mean, BROKEN))
+
+    def _active_task(self) -> Task:
+        """The task of the active rows alone, for objectives."""
+        task, rows = self.task, self.active
+        if len(rows) == task.x.shape[0]:
+            return task
+        return replace(
+            task,
+            x=task.x[rows],
+            eps=task.eps[rows],
+            keys=tuple(self.keys),
+            clean_output=None if task.clean_output is None else task.clean_output[rows],
+            ground_truth=None if task.ground_truth is None else task.ground_truth[rows],
+            mask=None if task.mask is None else task.mask[rows],
+            start=None if task.start is None else task.start[rows],
+        )
 
     def offer(self, images: Tensor, answers: Answers) -> None:
-        """Remembers in-ball images (n, 3, H, W) of the active rows where they are better than what was found."""
-        better = answers.total > self.best_error[self.active]
+        """Remembers in-ball images (n, 3, H, W) of the active rows where they are better than what was found.
+
+        The first violation stays, whatever comes after it.
+        """
+        bound, before = self.stop_error[self.active], self.best_squared[self.active]
+        first = answers.squared >= bound
+        better = (before < bound) & (first | (answers.total > self.best_error[self.active]))
         self.best[self.active] = torch.where(better.view(-1, 1, 1, 1), images, self.best[self.active])
         self.best_error[self.active] = torch.where(better, answers.total, self.best_error[self.active])
+        self.best_squared[self.active] = torch.where(better, answers.squared, before)
         for mark in TRACE:
-            if mark > self.budget:
-                break
             # What is found after a mark is not known at it; a mark that no offer has reached yet keeps the best so far.
             if self.asked <= mark:
-                self.trace[mark] = self.best_error.clone()
+                self.trace[mark] = self.best_squared.clone()
 
     def retire(self) -> Tensor:
-        """Takes out the rows that are violated or have spent their budget, and says which of them stay, (n,) bool."""
-        stays = self.best_error[self.active] < self.stop_error
-        if self.left <= 0:
-            stays = torch.zeros_like(stays)
+        """Takes out the rows that are violated, and says which of them stay, (n,) bool."""
+        stays = self.best_squared[self.active] < self.stop_error[self.active]
         self.active = self.active[stays]
         self.keys = [self.task.keys[row] for row in self.active.tolist()]
         return stays
@@ -176,19 +255,23 @@ class Queries:
         """The result, with what was observed of each row.
 
         Args:
-            at_start: Mean error of each row where the search began, (N,).
+            at_start: Objective of each row where the search began, (N,).
         """
         error = self.best_error.clamp(min=0)
         facts = {
             "objective": error,
             "objective_at_start": at_start,
             "queries": self.used,
-            "violated": (self.best_error >= self.stop_error).to(error),
+            "violated": (self.best_squared >= self.stop_error).to(error),
         }
-        facts |= {f"psnr_at_{mark}": psnr_of(best) for mark, best in self.trace.items() if (best >= 0).all()}
+        facts |= {
+            f"psnr_at_{mark}": psnr_of(best)
+            for mark, best in self.trace.items()
+            if mark <= self.limit and (best >= 0).all()
+        }
         return Crafted(self.best, facts)
 
 
 def psnr_of(error: Tensor) -> Tensor:
     """PSNR in dB, peak 1, of mean squared errors; at most 100."""
-    return -10 * error.clamp(min=1e-10).log10()
+    return -10 * error.clamp(min=_IDENTICAL).log10()

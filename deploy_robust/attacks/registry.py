@@ -9,6 +9,10 @@ from deploy_robust.attacks.local_credit import local_credit, spsa
 from deploy_robust.attacks.noise import random_corners, uniform_noise
 from deploy_robust.attacks.pgd import pgd_lmse
 from deploy_robust.attacks.settings import check_settings
+from deploy_robust.attacks.square import square
+from deploy_robust.attacks.stripes import stripes
+from deploy_robust.attacks.suite import suite, transfer
+from deploy_robust.attacks.tiled import tiled
 from deploy_robust.errors import UsageError
 from deploy_robust.registry import Registry
 
@@ -25,6 +29,11 @@ ATTACKS.add("uniform", uniform_noise)
 ATTACKS.add("corners", random_corners)
 ATTACKS.add("local-credit", local_credit)
 ATTACKS.add("spsa", spsa)
+ATTACKS.add("square", square)
+ATTACKS.add("stripes", stripes)
+ATTACKS.add("tiled", tiled)
+ATTACKS.add("transfer", transfer)
+ATTACKS.add("suite", suite)
 
 
 def make_attack(name: str, **settings: str | int | float | bool) -> Attack:

@@ -35,6 +35,9 @@ def load() -> Any:
             f"TensorRT's Python module is there and its library does not load ({error}): install the tensorrt "
             "libraries of the same version (pip install tensorrt), or put their folder on LD_LIBRARY_PATH"
         ) from error
+    if not hasattr(trt, "__version__"):  # any folder of that name imports as an empty package
+        where = ", ".join(getattr(trt, "__path__", [])) or "unknown"
+        raise EnvironmentProblem(f"what imports as tensorrt is a folder without TensorRT ({where}): {INSTALL}")
     if not OLDEST <= version_of(trt) < FIRST_UNKNOWN:
         raise EnvironmentProblem(
             f"TensorRT {trt.__version__} is installed and 10.13 to 11.x are supported: install one of those"

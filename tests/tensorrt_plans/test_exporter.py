@@ -89,3 +89,12 @@ def test_without_tensorrt_the_way_out_is_said(graph, tmp_path, monkeypatch):
     with pytest.raises(EnvironmentProblem, match="TensorRT is not installed"):
         EXPORTER.export(request(graph(), tmp_path / "out" / "a.plan"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_named_tensorrt_is_not_taken_for_it(graph, tmp_path, monkeypatch):
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(EnvironmentProblem, match=r"a folder without TensorRT \(.*tensorrt\)"):
+        EXPORTER.export(request(graph(), tmp_path / "out" / "a.plan"))
+    sys.modules.pop("tensorrt", None)

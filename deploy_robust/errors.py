@@ -70,3 +70,9 @@ class EngineDefect(DeployRobustError):  # noqa: N818  # a finding about the engi
     def __reduce__(self) -> tuple[type[EngineDefect], tuple[str, str]]:
         """Pickles with its kind: defects cross from a worker process."""
         return type(self), (self.kind, str(self))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message that says something, cut to a length that a terminal holds."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

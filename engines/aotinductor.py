@@ -17,9 +17,9 @@ from deploy_robust.artefact.manifest import read_manifest
 from deploy_robust.artefact.onnx_graph import METADATA_PREFIX, Port
 from deploy_robust.artefact.vouching import vouched_bytes
 from deploy_robust.engine import Capabilities, EngineOptions, Health
-from deploy_robust.engines.ports import first_line, undeclared
+from deploy_robust.engines.ports import undeclared
 from deploy_robust.engines.torch_module import usable_device
-from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
+from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

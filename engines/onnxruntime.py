@@ -22,8 +22,8 @@ from deploy_robust.engines.onnxruntime_session import (
     open_session,
     place,
 )
-from deploy_robust.engines.ports import NUMPY, TORCH, first_line, need_memory, undeclared
-from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
+from deploy_robust.engines.ports import NUMPY, TORCH, need_memory, undeclared
+from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deploy_robust.engines.ports import first_line
-from deploy_robust.errors import ArtefactError, EnvironmentProblem, UsageError
+from deploy_robust.errors import ArtefactError, EnvironmentProblem, UsageError, first_line
 
 if TYPE_CHECKING:
     from deploy_robust.engine import EngineOptions

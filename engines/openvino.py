@@ -13,8 +13,8 @@ from deploy_robust.artefact.describe import describe
 from deploy_robust.artefact.hashing import BIN_HASH, sha256_of
 from deploy_robust.artefact.onnx_graph import GraphFacts, Port, inspect
 from deploy_robust.engine import Capabilities, EngineOptions, Health
-from deploy_robust.engines.ports import TORCH, first_line, need_memory, undeclared
-from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError
+from deploy_robust.engines.ports import TORCH, need_memory, undeclared
+from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -45,9 +45,3 @@ def undeclared(batch: Tensor, port: Port) -> UsageError | None:
         f"the graph takes {port} and was given {batch.dtype} {tuple(batch.shape)}: "
         "call it through a Restorer with its I/O description"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a message that says something, cut to a length that a terminal holds."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

@@ -13,9 +13,15 @@ from deploy_robust.artefact.manifest import read_manifest
 from deploy_robust.artefact.onnx_graph import GraphFacts
 from deploy_robust.artefact.vouching import vouched_bytes
 from deploy_robust.engine import Capabilities, EngineOptions, Health
-from deploy_robust.engines.ports import first_line
 from deploy_robust.engines.tensorrt_slots import NotCapturable, Slot
-from deploy_robust.errors import ArtefactError, DeployRobustError, EngineDefect, EnvironmentProblem, UsageError
+from deploy_robust.errors import (
+    ArtefactError,
+    DeployRobustError,
+    EngineDefect,
+    EnvironmentProblem,
+    UsageError,
+    first_line,
+)
 from deploy_robust.tensorrt import device as devices
 from deploy_robust.tensorrt.build_record import read_record
 from deploy_robust.tensorrt.calls import TensorRTFailure, logger_of

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import shutil
-import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -15,12 +11,11 @@ import torch
 
 from deploy_robust.artefact.exporter import Exported, Opening
 from deploy_robust.artefact.files import atomic
-from deploy_robust.errors import EnvironmentProblem, ExportError
+from deploy_robust.errors import EnvironmentProblem, ExportError, first_line
 from deploy_robust.exporters.onnx_fp32 import EXAMPLE, dynamic_shape
+from deploy_robust.exporters.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch.export import ExportedProgram
 
     from deploy_robust.artefact.exporter import ExportRequest
@@ -49,14 +44,16 @@ class AotInductor:
         program = _traced(request)
         with atomic(request.path) as temporary:
             try:
-                with _quiet():
+                with quiet():
                     aoti_compile_and_package(
                         program,
                         package_path=str(temporary),
                         inductor_configs={"aot_inductor.metadata": dict(request.metadata)},
                     )
             except Exception as error:  # the compiler, or anything before it
-                raise ExportError(f"torch cannot compile {type(request.module).__name__}: {_first(error)}") from error
+                raise ExportError(
+                    f"torch cannot compile {type(request.module).__name__}: {first_line(error)}"
+                ) from error
             parity = request.verify(temporary)
         return Exported(request.path, parity, {"torch": version("torch")})
 
@@ -66,7 +63,7 @@ def _traced(request: ExportRequest) -> ExportedProgram:
     rule = request.size_rule
     height, width = rule.padded(*EXAMPLE) if rule.fixed is None else rule.fixed
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.export.export(
                 request.module.eval(),
                 (torch.zeros(2, 3, height, width),),
@@ -74,27 +71,9 @@ def _traced(request: ExportRequest) -> ExportedProgram:
             )
     except Exception as error:
         raise ExportError(
-            f"torch.export cannot trace {type(request.module).__name__} with sizes {rule}: {_first(error)}; "
+            f"torch.export cannot trace {type(request.module).__name__} with sizes {rule}: {first_line(error)}; "
             "use sizes only through tensor shapes and H // 2, not int(H / 2)"
         ) from error
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps notes on the machine's compilers and on torch's own internals away from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 EXPORTER = AotInductor()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,16 +93,3 @@ class _OneBatch:
         """The batch once, then None."""
         batch, self._next = self._next, None
         return batch
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The library prints its progress and warns through the root logger."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.exporter import Exported
 from deploy_robust.artefact.files import atomic
-from deploy_robust.errors import ExportError
+from deploy_robust.errors import ExportError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,6 @@ def finished(request: ExportRequest, model: onnx.ModelProto, libraries: Sequence
         try:
             onnx.checker.check_model(str(temporary), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ExportError(f"ONNX's own checker refuses the graph: {first[:300]}") from error
+            raise ExportError(f"ONNX's own checker refuses the graph: {first_line(error)}") from error
         parity = request.verify(temporary)
     return Exported(request.path, parity, {name: importlib.import_module(name).__version__ for name in libraries})

@@ -1,7 +1,7 @@
 """fp32 ONNX to int8 Q/DQ for ONNX Runtime on a CPU: uint8 asymmetric activations, int8 weights per channel.
 
 This profile is the fast one there (0.55 of the fp32 time with AVX2 alone). Its non-zero zero-points are what TensorRT
-refuses and what OpenVINO 2026.4 misread, so it belongs to ONNX Runtime's CPU provider alone.
+refuses, so it belongs to ONNX Runtime's CPU provider alone.
 
 Weights use 7 of their 8 bits. An x86 CPU without VNNI adds two products of an 8-bit code and an 8-bit weight in 16
 bits and may saturate. Worst of six 96 px crops of PReNet (official weights) against fp32, on one such CPU (AVX2), as
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.errors import ExportError
-from deploy_robust.exporters.calibration import collect_ranges, quiet
+from deploy_robust.exporters.calibration import collect_ranges
 from deploy_robust.exporters.finishing import finished
+from deploy_robust.exporters.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx

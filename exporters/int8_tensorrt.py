@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
-from deploy_robust.exporters.calibration import collect_ranges, quiet
+from deploy_robust.exporters.calibration import collect_ranges
 from deploy_robust.exporters.finishing import finished
+from deploy_robust.exporters.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx

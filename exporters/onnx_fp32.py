@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.io_description import SMALLEST_SIDE
-from deploy_robust.errors import ExportError
+from deploy_robust.errors import ExportError, first_line
 from deploy_robust.exporters.finishing import finished
+from deploy_robust.exporters.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnx
     from torch import nn
 
@@ -64,7 +59,7 @@ def to_onnx(module: nn.Module, rule: SizeRule, opset: int = OPSET) -> onnx.Model
     example = torch.zeros(2, 3, height, width)
     module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -78,7 +73,7 @@ def to_onnx(module: nn.Module, rule: SizeRule, opset: int = OPSET) -> onnx.Model
             )
     except Exception as error:
         raise ExportError(
-            f"torch.export cannot turn {type(module).__name__} into a graph with sizes {rule}: {_first_line(error)}; "
+            f"torch.export cannot turn {type(module).__name__} into a graph with sizes {rule}: {first_line(error)}; "
             "use sizes only through tensor shapes and H // 2, not int(H / 2)"
         ) from error
     if program is None:
@@ -138,25 +133,6 @@ def strip_traces(model: onnx.ModelProto) -> None:
         del item.metadata_props[:]
     # Shapes of weights are repeated there; ONNX infers the rest again.
     del graph.value_info[:]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporter's progress lines and its warnings about its own internals away from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 EXPORTER = OnnxFp32()

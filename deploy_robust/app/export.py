@@ -76,7 +76,7 @@ def export(
         raise UsageError("an export needs weights: give --checkpoint FILE, or the name of shipped weights")
     if calibration_count < 1:
         raise UsageError(f"calibration needs at least one image (got {calibration_count})")
-    things = wanted(precisions, targets) if precisions else everything()
+    things = wanted(precisions, targets) if precisions else everything(on_refusal)
     network, info = load_any(weights, name=model if checkpoint is not None else None, preset=preset)
     on_step("reading images")
     images = Images.read(pairs or PairsRequest(split="calibration"), calibration_count)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from deploy_robust.artefact.io_description import ElementType, IODescription, SizeRule
-from deploy_robust.errors import ArtefactError
+from deploy_robust.errors import ArtefactError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -148,8 +148,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(str(path))
     except Exception as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ArtefactError(f"{path} is no valid ONNX graph ({first_line[:160]}); {damaged}") from error
+        raise ArtefactError(f"{path} is no valid ONNX graph ({first_line(error)[:160]}); {damaged}") from error
     return model
 
 

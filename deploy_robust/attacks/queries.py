@@ -167,6 +167,11 @@ class Queries:
         """Perturbations of the best images of the active rows, (n, 3, H, W)."""
         return self.best[self.active] - self.x
 
+    @property
+    def corner(self) -> Tensor:
+        """Signs of the corner nearest to the best images of the active rows, (n, 3, H, W)."""
+        return torch.where(self.way >= 0, 1.0, -1.0)
+
     def project(self, delta: Tensor) -> Tensor:
         """In-ball images of perturbations of the active rows."""
         return torch.clamp(self.x + delta, self.ball.lower[self.active], self.ball.upper[self.active])

@@ -40,7 +40,7 @@ def square_search(engine: Queries) -> None:
         numbers = engine.whole(_LARGE, 5, "square", done)
         inside = _square(numbers, engine.x, _side(engine.x, done, total))
         colour = torch.where(numbers[:, 2:] % 2 == 1, 1.0, -1.0).to(engine.x)
-        signs = torch.where(engine.way >= 0, 1.0, -1.0)
+        signs = engine.corner
         look(engine, torch.where(inside, colour[:, :, None, None], signs))
         engine.retire()
 

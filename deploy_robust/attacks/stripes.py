@@ -38,7 +38,7 @@ def stripes_first(engine: Queries) -> None:
         numbers = engine.whole(_TURN, _NUMBERS, "stripes", draw)
         signs = _pattern(numbers, engine.x)
         if engine.asked >= whole:
-            best = torch.where(engine.way >= 0, 1.0, -1.0)
+            best = engine.corner
             signs = torch.where(_window(numbers, engine.x), signs, best)
         look(engine, signs)
         engine.retire()

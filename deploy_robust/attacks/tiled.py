@@ -33,7 +33,7 @@ _BLUR = 2.0
 def tiled_search(engine: Queries) -> None:
     """Flips from the best corner of the active rows until they are violated or the stage is spent, exactly."""
     first, budget, step = engine.asked, engine.left, 0
-    signs = torch.where(engine.way >= 0, 1.0, -1.0)
+    signs = engine.corner
     answers = look(engine, signs)
     while engine.left:
         spent = (engine.asked - first) / budget

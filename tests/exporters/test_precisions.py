@@ -20,7 +20,7 @@ from deploy_robust.artefact.onnx_graph import precision_of
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.engine import EngineOptions
 from deploy_robust.engines.literal import KIND as LITERAL
-from deploy_robust.errors import ExportError, UsageError
+from deploy_robust.errors import EnvironmentProblem, ExportError, UsageError
 from deploy_robust.exporters.half import BF16, FP16
 from deploy_robust.exporters.int8_ort import EXPORTER as INT8
 from deploy_robust.exporters.int8_tensorrt import EXPORTER as INT8_TENSORRT
@@ -275,3 +275,25 @@ def test_one_refusal_does_not_stop_the_others(everything, tmp_path, monkeypatch)
 def test_unknown_targets_teach(tmp_path):
     with pytest.raises(UsageError, match="no exporter writes for target 'onx': did you mean 'onnx'"):
         export(tmp_path, checkpoint="prenet-small", targets=["onx"])
+
+
+def test_an_exporter_that_does_not_load_is_listed_and_not_passed_over(monkeypatch):
+    from deploy_robust.app.exporting import wanted
+
+    whole = wanted.exporter
+
+    def broken(name):
+        if name == "bf16":
+            raise EnvironmentProblem("bf16 does not load")
+        return whole(name)
+
+    monkeypatch.setattr(wanted, "exporter", broken)
+    said = {}
+    names = [thing.name for thing in wanted.everything(said.__setitem__) if thing.exporter.target == "onnx"]
+    assert said == {"bf16": "bf16 does not load"}
+    assert names[0] == "fp32"
+    assert "bf16" not in names
+    with pytest.raises(EnvironmentProblem, match="bf16"):
+        wanted.everything()
+    with pytest.raises(EnvironmentProblem, match="bf16"):
+        wanted.wanted(["bf16"], ["onnx"])

@@ -93,14 +93,15 @@ class Verifier:
         notes = []
         try:
             figures = self._compared(each, TORCH, self._of_torch(), recorded, conversion, why)
-            if candidate.capabilities.arithmetic == "literal" and candidate.capabilities.runtime.startswith(LITERAL):
+            read_literally = each.opening.kind == LITERAL
+            if read_literally:
                 notes.append("no runtime here computes this precision: run literally, so fidelity says nothing")
             elif isinstance(literal := self._of_literal(graph, each, precision), str):
                 notes.append(f"fidelity not measured: {literal}")
             else:
                 answers = iter(tuple(outputs))
                 figures += self._compared(each, LITERAL, literal, lambda _: next(answers), fidelity, why)
-            seconds = None if notes[:1] and "run literally" in notes[0] else self._timed(candidate)
+            seconds = None if read_literally else self._timed(candidate)
         except EngineDefect as defect:
             raise ExportError(f"the {each.name} artefact does not run ({defect}); nothing was left behind") from defect
         finally:

@@ -10,7 +10,7 @@ from deploy_robust.errors import EnvironmentProblem, UsageError
 from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from deploy_robust.artefact.exporter import Exporter
 
@@ -43,7 +43,8 @@ def wanted(precisions: Sequence[str], targets: Sequence[str]) -> list[Wanted]:
     Raises:
         UsageError: A precision or a target is unknown, or a target has no such precision.
     """
-    every = _exporters()
+    # One that does not load is only in the way when it is asked for by name, and then says so itself.
+    every = _exporters(lambda *_: None)
     known = sorted({each.target for each in every})
     for target in targets:
         if target not in known:
@@ -56,9 +57,16 @@ def wanted(precisions: Sequence[str], targets: Sequence[str]) -> list[Wanted]:
     ]
 
 
-def everything() -> list[Wanted]:
-    """Every precision of every target whose exporter is installed here."""
-    every = _exporters()
+def everything(on_broken: Callable[[str, str], None] | None = None) -> list[Wanted]:
+    """Every precision of every target whose exporter is installed here.
+
+    Args:
+        on_broken: Told of an exporter that does not load, and why. None raises instead.
+
+    Raises:
+        EnvironmentProblem: An exporter does not load.
+    """
+    every = _exporters(on_broken)
     graphs = [each for each in every if each.target == ONNX]
     found = [_of(each.name, each) for each in graphs]
     for each in every:
@@ -71,17 +79,17 @@ def everything() -> list[Wanted]:
     return found
 
 
-def _exporters() -> list[Exporter]:
-    """All that load, fp32 first; the one that does not is found when it is asked for by name."""
-
-    def loaded() -> Iterator[Exporter]:
-        for name in sorted(exporter_names(), key=lambda name: name != "fp32"):
-            try:
-                yield exporter(name)
-            except EnvironmentProblem:
-                continue
-
-    return list(loaded())
+def _exporters(on_broken: Callable[[str, str], None] | None) -> list[Exporter]:
+    """All that load, fp32 first."""
+    found = []
+    for name in sorted(exporter_names(), key=lambda name: name != "fp32"):
+        try:
+            found.append(exporter(name))
+        except EnvironmentProblem as error:
+            if on_broken is None:
+                raise
+            on_broken(name, str(error))
+    return found
 
 
 def _one(name: str, target: str, every: Sequence[Exporter]) -> Wanted:

@@ -14,6 +14,7 @@ from deploy_robust.report.cases import attacked_cases, defects, reference
 from deploy_robust.report.curves import curves, rain, transfer
 from deploy_robust.report.explain import Explainer
 from deploy_robust.report.headline import because, next_steps
+from deploy_robust.report.masking import masking
 from deploy_robust.report.records import SCHEMA_VERSION, Explanation, OutcomeRow, Summary
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
         because=because(outcomes),
         next_steps=next_steps(outcomes),
         caps=verdict.caps,
-        notes=(*(str(note) for note in plan.get("notes", ())), *_unrepeatable(measurements)),
+        notes=(*(str(note) for note in plan.get("notes", ())), *_unrepeatable(measurements), *masking(measurements)),
         pairs=len(table.scenes),
         scenes=len(set(table.scenes.values())),
         levels=tuple(table.levels()),

@@ -10,7 +10,6 @@ from deploy_robust.cli.engine_options import engine_options, engine_request
 from deploy_robust.cli.io_options import io_overrides
 from deploy_robust.cli.options import FILE, pairs_request, stacked
 from deploy_robust.cli.set_options import refuse_contradictions, set_pairs
-
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """deploy-robust: adversarial robustness of deployed rain-removal engines.
 
-`attack`, `check`, `export`, `train` and `verify` are what the commands of the same names call. They are imported when they are
-asked for: ``import deploy_robust`` costs nothing.
+`attack`, `check`, `export`, `train` and `verify` are what the commands of the same names call. They are imported when
+they are asked for: ``import deploy_robust`` costs nothing.
 """
 
 from __future__ import annotations

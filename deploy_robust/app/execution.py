@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.roster import Roster
 from deploy_robust.app.terms import adaptive, terms_of
@@ -16,6 +15,7 @@ from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from deploy_robust.app.networks import EngineRequest, SourceRequest
     from deploy_robust.app.recorded import RecordedRequest
     from deploy_robust.attacks.attack import Attack
     from deploy_robust.data.pairs import PairSource

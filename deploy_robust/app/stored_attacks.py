@@ -38,8 +38,8 @@ def require_held(stored: AdversarialSet, attacks: Mapping[str, Attack], levels: 
             missing.append(f"attack {name} with {differing}")
     if missing:
         raise PolicyError(
-            f"the policy asks for what the set {stored.name} does not hold: {'; '.join(missing)}: craft a set with this "
-            f"policy, or ask for what it holds ({', '.join(held)} at "
+            f"the policy asks for what the set {stored.name} does not hold: {'; '.join(missing)}: craft a set with "
+            f"this policy, or ask for what it holds ({', '.join(held)} at "
             f"{', '.join(f'{level:g}' for level in stored.index.levels)}/255)"
         )
 
@@ -94,8 +94,8 @@ def notes_on(stored: AdversarialSet, planned: Mapping[str, PlannedAttack], roste
     )
     if roster.source is not None and roster.network(SOURCE) != index.source["weights_sha256"]:
         yield (
-            f"the set was crafted on {index.source['name']}, and the source here is {roster.source.facts['name']}, with "
-            "other weights: an attack crafted on it could be stronger"
+            f"the set was crafted on {index.source['name']}, and the source here is {roster.source.facts['name']}, "
+            "with other weights: an attack crafted on it could be stronger"
         )
     strangers = [
         name

@@ -14,6 +14,7 @@ from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
 from deploy_robust.gate.parity import compare, compare_rounded
 from deploy_robust.gate.records import (
+    BIAS,
     CLEAN,
     HIGH,
     INPUT,
@@ -195,6 +196,7 @@ class LocalExecutor:
             f"{figure}_max_abs": rounded.seen.max_abs,
             f"{figure}_max_abs{LOW}": best.max_abs,
             f"{figure}_max_abs{HIGH}": worst.max_abs,
+            BIAS: float((output.double() - reference.double().clamp(0, 1)).mean() * 255),
         }
 
     def _clean_output(self, prepared: _Prepared, role: str) -> Tensor | Defect:

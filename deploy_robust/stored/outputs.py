@@ -123,8 +123,10 @@ class RecordedOutputs:
         path = self._by_pixels[pixels]
         if self.form == "8bit":
             return torch.from_numpy(read_image(path)).permute(2, 0, 1).to(torch.float32) / 255
-        values = np.ascontiguousarray(_array(path), dtype=np.float32)
-        return torch.from_numpy(values if values.shape[0] == 3 else np.ascontiguousarray(values.transpose(2, 0, 1)))
+        values = _array(path)
+        return torch.from_numpy(
+            (values if values.shape[0] == 3 else values.transpose(2, 0, 1)).astype("<f4", order="C")
+        )
 
 
 def _stem(file: str) -> str:

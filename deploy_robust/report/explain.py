@@ -237,8 +237,8 @@ class Explainer:
         line = outcome.requirement
         if line.statistic != "mean" and outcome.low != outcome.high:
             text = (
-                "The outputs were recorded with 8 bits: rounding them may hide a figure anywhere in the interval, and the "
-                "bound lies inside it."
+                "The outputs were recorded with 8 bits: rounding them may hide a figure anywhere in the interval, and "
+                "the bound lies inside it."
             )
             return Explanation(
                 "evidence", "outputs of 8 bits cannot decide it", (text,), *self._advisor.float_outputs()

@@ -65,7 +65,7 @@ class Roster:
         return cls.of(opened, open_source(source, engine.path, literal), twin)
 
     @classmethod
-    def of(cls, engine: Opened | None, source: Opened | None, twin: Opened | str) -> Roster:
+    def of(cls, engine: Opened | None, source: Opened | None, twin: Opened | str | None) -> Roster:
         """Engine and source where they are there; the literal reading where there is one that is not the source."""
         literal = twin if isinstance(twin, Opened) else None
         why = twin if isinstance(twin, str) else ""

@@ -21,9 +21,9 @@ INDEX = "set.json"
 SUMS = "SHA256SUMS"
 """The hashes of all images once more, for ``sha256sum -c`` on a machine without Python."""
 
-INPUTS, TRUTH = "inputs", "truth"
+INPUTS, TRUTH, LABELS = "inputs", "truth", "labels"
 
-_FILE = re.compile(rf"(?:{INPUTS}|{TRUTH})/[^/\\.][^/\\]*\.png")
+_FILE = re.compile(rf"(?:{INPUTS}|{TRUTH}|{LABELS})/[^/\\.][^/\\]*\.png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class StoredPair:
         input: The rainy image's file, below the set.
         pixels: SHA-256 of its shape and values (`gate.records.digest_of_image`).
         truth: The ground truth's file; None where there is none.
+        labels: Of a downstream task, see `stored.labels`; None where there are none.
     """
 
     id: str
@@ -45,6 +46,13 @@ class StoredPair:
     input: str
     pixels: str
     truth: str | None
+    labels: Mapping[str, Any] | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """Everything that belongs to the pair."""
+        named = [self.input, self.truth, None if self.labels is None else self.labels["file"]]
+        return [name for name in named if name is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,7 @@ class SetIndex:
 
     def _check(self) -> None:
         """Names lead nowhere but below the set, and every attack has every pair at every level, once."""
-        used = [name for pair in self.pairs for name in (pair.input, pair.truth) if name is not None]
+        used = [name for pair in self.pairs for name in pair.files]
         used += [case.input for case in self.cases]
         if sorted(used) != sorted(self.files):
             raise ValueError("its files are not those of its pairs and cases")

@@ -33,6 +33,7 @@ TARGET = "target.txt"
 """May lie beside the outputs: what recorded them, in the words of whoever did."""
 
 _LONGEST_TARGET = 2000
+_LEVELS = 255.0
 
 
 class RecordedOutputs:
@@ -109,6 +110,8 @@ class RecordedOutputs:
                     f"{safe_text(str(files[stem]))}: is {size[0]}x{size[1]} (height x width) and its input "
                     f"{each.size[0]}x{each.size[1]}: record the whole output, cropped back where it was padded"
                 )
+        if form == "float32":
+            _check_range(next(iter(files.values())))
         hashes = {stem: sha256_of(path) for stem, path in files.items()}
         return cls(folder, form, files, hashes, stored.inputs())
 
@@ -168,8 +171,19 @@ def _array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return found
 
 
+def _check_range(path: Path) -> None:
+    """Refuses an image in 0 to 255, as it would be to the eye; whatever else is wrong is for parity to say."""
+    middle = float(np.nanmedian(_array(path)))
+    if 2 < middle <= _LEVELS:
+        raise ImageError(
+            f"{safe_text(str(path))}: its values are those of 0 to 255 (half of them above {middle:.3g}): "
+            "record floats in [0, 1], divided by 255"
+        )
+
+
 def _target(path: Path) -> str:
     if not path.is_file():
         return ""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return safe_text(" ".join(text.split()))[:_LONGEST_TARGET]
+    with path.open("rb") as file:
+        text = file.read(_LONGEST_TARGET).decode("utf-8", errors="replace")
+    return safe_text(" ".join(text.split()))

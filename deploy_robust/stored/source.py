@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy_robust.data.pairs import Pair
+from deploy_robust.stored.labels import from_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SetSource:
-    """Clean inputs and ground truth of a set."""
+    """Clean inputs, ground truth and labels of a set."""
 
     def __init__(self, stored: AdversarialSet) -> None:
         self._set = stored
@@ -40,7 +41,13 @@ class SetSource:
         if not 0 <= index < len(self):
             raise IndexError(f"pair {index} of {len(self)}")
         pair = self._set.index.pairs[index]
-        return Pair(id=pair.id, rainy=self._set.clean(pair), clean=self._set.truth(pair), scene=pair.scene)
+        return Pair(
+            id=pair.id,
+            rainy=self._set.clean(pair),
+            clean=self._set.truth(pair),
+            scene=pair.scene,
+            labels=from_index(pair.labels, self._set.folder),
+        )
 
     def ids(self) -> list[str]:
         """The ids in order."""

@@ -15,8 +15,9 @@ from deploy_robust.artefact.files import make_folder
 from deploy_robust.data.images import safe_text
 from deploy_robust.errors import InputError, RunError
 from deploy_robust.gate.rows import to_png
+from deploy_robust.stored import labels
 from deploy_robust.stored.adversarial_set import AdversarialSet
-from deploy_robust.stored.index import INDEX, INPUTS, SUMS, TRUTH, SetIndex, StoredCase, StoredPair
+from deploy_robust.stored.index import INDEX, INPUTS, LABELS, SUMS, TRUTH, SetIndex, StoredCase, StoredPair
 from deploy_robust.stored.names import input_name, quoted
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
     from deploy_robust.data.pairs import Pair, PairSource
     from deploy_robust.gate.records import Case
+
+
+_OPTIONAL = (TRUTH, LABELS)
+"""Folders that a set has only where they hold something."""
 
 
 class Images(Protocol):
@@ -110,7 +115,10 @@ def write_set(
             pair = pairs[number]
             name = keep(f"{INPUTS}/{input_name(id_)}", images.png(clean[id_]))
             truth = None if pair.clean is None else keep(f"{TRUTH}/{quoted(id_)}.png", to_png(pair.clean))
-            stored_pairs.append(StoredPair(id_, pair.scene, pair.size, name, clean[id_], truth))
+            classes = pair.labels.classes
+            labelled = None if classes is None else keep(f"{LABELS}/{quoted(id_)}.png", labels.to_png(classes))
+            marked = labels.to_index(pair.labels, labelled)
+            stored_pairs.append(StoredPair(id_, pair.scene, pair.size, name, clean[id_], truth, marked))
             for case in by_pair[id_]:
                 name = f"{INPUTS}/{input_name(id_, case.attack, case.level)}"
                 stored_cases.append(_measured(case, found[case], name, pair, images, index))
@@ -150,10 +158,10 @@ def _whole(folder: Path) -> Iterator[Path]:
     draft = folder.with_name(f".{folder.name}.draft")  # one run folder makes it, and that is locked
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        for name in (INPUTS, TRUTH):
+        for name in (INPUTS, *_OPTIONAL):
             make_folder(draft / name)
         yield draft
-        _empty_folders_go(draft, (TRUTH,))
+        _empty_folders_go(draft, _OPTIONAL)
         if not (folder / INDEX).is_file():
             _sync(draft)
             draft.replace(folder)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deploy_robust.data.pairs import Pair
+from deploy_robust.data.pairs import Box, Labels, Pair, iterate
 from deploy_robust.errors import InputError
 from deploy_robust.gate.records import Case, digest_of_image
 from deploy_robust.gate.rows import to_png
@@ -22,6 +22,7 @@ from deploy_robust.stored.adversarial_set import AdversarialSet
 from deploy_robust.stored.index import SetIndex, StoredAttackRecord
 from deploy_robust.stored.names import input_name
 from deploy_robust.stored.outputs import RecordedOutputs
+from deploy_robust.stored.source import SetSource
 from deploy_robust.stored.writing import Found, write_set
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Pairs:
     def __getitem__(self, index: int) -> Pair:
         draw = np.random.default_rng(index)
         rainy, clean = (draw.integers(0, 256, (32, 40 + 8 * index, 3), np.uint8) for _ in range(2))
-        return Pair(self.ids()[index], rainy, clean, f"scene {index}")
+        labels = Labels(clean[..., 0], ("road", "car"), (Box("car", 1, 2, 30, 31),)) if index else Labels()
+        return Pair(self.ids()[index], rainy, clean, f"scene {index}", labels)
 
 
 class Images(dict[str, "NDArray[np.uint8]"]):
@@ -120,6 +122,16 @@ def test_a_set_holds_what_was_crafted_and_its_sums_are_those_of_the_files(stored
     with Image.open(stored.folder / case.input) as image:
         np.testing.assert_array_equal(np.asarray(image), stored.attacked(case))
     assert sorted(p.name for p in stored.folder.parent.iterdir()) == ["set"]
+
+
+def test_the_pairs_of_a_set_are_those_that_were_attacked(stored: AdversarialSet) -> None:
+    source = SetSource(stored)
+    for found, wanted in zip(iterate(source), iterate(Pairs()), strict=True):
+        assert (found.id, found.scene, found.labels.boxes) == (wanted.id, wanted.scene, wanted.labels.boxes)
+        assert found.labels.class_names == wanted.labels.class_names
+        for image, original in ((found.rainy, wanted.rainy), (found.clean, wanted.clean)):
+            np.testing.assert_array_equal(image, original)
+        np.testing.assert_array_equal(found.labels.classes, wanted.labels.classes)
 
 
 def test_the_same_set_again_changes_nothing_and_another_is_refused(stored: AdversarialSet) -> None:
@@ -275,6 +287,14 @@ def test_arrays_that_are_no_answers(
     with pytest.raises(InputError, match=r"plain\+clean\.npy") as error:
         RecordedOutputs.open(folder, stored)
     assert said in str(error.value)
+
+
+def test_arrays_from_0_to_255_are_refused(stored: AdversarialSet, tmp_path: Path) -> None:
+    folder = record(stored, tmp_path / "out", ".npy")
+    for path in folder.iterdir():
+        np.save(path, np.load(path) * np.float32(255))
+    with pytest.raises(InputError, match="divided by 255"):
+        RecordedOutputs.open(folder, stored)
 
 
 def test_equal_inputs_that_were_answered_differently_are_counted(stored: AdversarialSet, tmp_path: Path) -> None:

@@ -75,7 +75,15 @@ class AttackRequest:
     max_minutes: float | None = None
 
     def run_folder(self) -> Path:
-        """Where the run lies."""
+        """Where the run lies.
+
+        Raises:
+            UsageError: The set has no name of its own, or the run lies in its folder.
+        """
+        if self.out.name in ("", ".."):
+            raise UsageError(f"name the set's own folder, like sets/release-7 (got {self.out})")
+        if self.run is not None and self.run.absolute() == self.out.absolute():
+            raise UsageError("the run and the set are two folders: name another with --run")
         return self.out.with_name(f"{self.out.name}.run") if self.run is None else self.run
 
     def asked(self) -> Policy:

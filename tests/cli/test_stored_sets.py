@@ -186,17 +186,22 @@ def test_eight_bits_cannot_show_the_parity_of_fp32_and_floats_can(cli: Any, benc
     assert rows["conversion"]["value"] == pytest.approx(58.9, abs=0.3)
     assert rows["drop"]["status"] == "PASS"
     assert "outputs of 8 bits cannot decide it" in " ".join(report(bench / "eight")["because"])
+    assert "deploy-robust check --adversarial set --outputs fp32-png" in dict(report(bench / "eight")["next_steps"])
+    page = (bench / "eight" / "report.html").read_text()
+    assert "No engine ran here" in page
+    assert "outputs.sha256" in (bench / "eight" / "junit.xml").read_text()
     floats = check(cli, bench, *common, "--outputs", "fp32-npy", "--out", "floats")
     assert floats.code == 0, (floats.out, floats.err)
     assert any("crafted on another engine or graph" in note for note in report(bench / "floats")["notes"])
 
 
-def test_a_damaged_target_fails_by_parity_even_in_eight_bits(cli: Any, bench: Path) -> None:
-    out = record(bench / FP32, bench / "set", bench / "damaged", floats=False)
-    for path in out.iterdir():
-        with Image.open(path) as image:
-            values = np.asarray(image, int)
-        Image.fromarray((values * 31 // 32).astype(np.uint8)).save(path)
+def test_a_target_that_truncates_fails_by_parity_and_is_told_so(cli: Any, bench: Path) -> None:
+    """The commonest slip in C++: a cast where rounding was meant. In 8 bits, too, it is no parity of fp32."""
+    out = record(bench / FP32, bench / "set", bench / "damaged", floats=True)
+    for path in sorted(out.iterdir()):
+        values = np.load(path)
+        path.unlink()
+        Image.fromarray((values.clip(0, 1) * 255).astype(np.uint8)).save(path.with_suffix(".png"))
     ended = check(
         cli,
         bench,
@@ -213,6 +218,7 @@ def test_a_damaged_target_fails_by_parity_even_in_eight_bits(cli: Any, bench: Pa
     )
     assert ended.code == 1, (ended.out, ended.err)
     assert "parity did not hold" in ended.out
+    assert any("truncated" in note for note in report(bench / "damaged-run")["notes"])
 
 
 def test_a_set_that_was_touched_is_named(cli: Any, bench: Path, tmp_path: Path) -> None:
@@ -290,5 +296,6 @@ def test_searches_need_an_engine_and_names_must_be_known(cli: Any, bench: Path) 
     assert "name one with --engine" in complaint("--source", "prenet-small", "--attack", "square", "--limit", "1")
     assert "did you mean 'corners'" in complaint("--source", "prenet-small", "--attack", "cornres")
     assert "--source" in complaint("--attack", "uniform")
+    assert "two folders" in complaint("--source", "prenet-small", "--run", "none")
     assert "whole epsilon" in complaint("--source", "prenet-small", "--epsilon", "0.5/255")
     assert not (bench / "none").exists()

@@ -80,7 +80,7 @@ def require_judged(plan: Mapping[str, Any], folder: Path) -> None:
     Raises:
         RunError: It is one.
     """
-    if plan["command"] == CRAFTING:
+    if plan.get("command") == CRAFTING:
         raise RunError(
             f"the run in {folder} crafted an adversarial set and judged no engine: "
             "`deploy-robust check --adversarial SET` does, in a run of its own"

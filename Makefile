@@ -40,7 +40,7 @@ openvino-test: wheel  ## Test the OpenVINO engine and exporters, their wheels in
 	PYTHONPATH=$(abspath $(VENV)/openvino) bash tests/run_on_wheel.sh $(VENV) dist -k openvino
 
 soak: $(VENV)/.ready  ## Kill checks, exports and trainings at 50, 10 and 10 moments and resume them (about 20 minutes)
-	DEPLOY_ROBUST_SOAK_CHECK=50 DEPLOY_ROBUST_SOAK_EXPORT=10 DEPLOY_ROBUST_SOAK_TRAIN=10 OMP_NUM_THREADS=1 \
+	DEPLOY_ROBUST_SOAK_CHECK=50 DEPLOY_ROBUST_SOAK_EXPORT=10 DEPLOY_ROBUST_SOAK_TRAIN=10 DEPLOY_ROBUST_SOAK_ATTACK=10 OMP_NUM_THREADS=1 \
 	    $(BIN)/python -m pytest --timeout 3600 -s tests/soak
 
 lint: $(VENV)/.ready  ## ruff, mypy --strict and import-linter, over all four source folders

@@ -12,13 +12,15 @@ from deploy_robust.cli import exit_codes
 from deploy_robust.cli.check_options import check_request, network_options, running_options
 from deploy_robust.cli.io_options import io_options
 from deploy_robust.cli.options import FILE, pairs_options
+from deploy_robust.cli.set_options import set_options
 
 if TYPE_CHECKING:
     from deploy_robust.app.check import CheckRequest
 
 
 @click.command(name="check")
-@network_options(required=True)
+@network_options(required=False)
+@set_options
 @pairs_options
 @click.option(
     "--policy", default="default", show_default=True, help="Shipped policy (default, unpaired) or a TOML file."
@@ -36,6 +38,9 @@ def command(policy: str, dry_run: bool, as_json: bool, quiet: bool, **options: A
     crafted on the source, uniform noise, random corners), delivered as 8 bits, run through the engine and
     measured. The run folder holds every measurement and the reports; an interrupted check goes on where it
     stopped.
+
+    With --adversarial nothing is crafted: images come from a stored set. With --outputs, too, no engine runs here:
+    its answers to that set were recorded on the target.
 
     Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """

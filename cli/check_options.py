@@ -9,11 +9,14 @@ import click
 from deploy_robust.cli.engine_options import engine_options, engine_request
 from deploy_robust.cli.io_options import io_overrides
 from deploy_robust.cli.options import FILE, pairs_request, stacked
+from deploy_robust.cli.set_options import refuse_contradictions, set_pairs
+from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from deploy_robust.app.attack import AttackRequest
     from deploy_robust.app.check import CheckRequest
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -73,7 +76,7 @@ def running_options(command: F) -> F:
 
 def check_request(
     *,
-    engine: Path,
+    engine: Path | None,
     source: str | None,
     source_checkpoint: Path | None,
     model: str | None,
@@ -87,20 +90,87 @@ def check_request(
     timeout: float,
     max_minutes: float | None,
     policy: str = "default",
+    adversarial: Path | None = None,
+    outputs: Path | None = None,
+    precision: str | None = None,
     **options: Any,
 ) -> CheckRequest:
-    """The request that `network_options`, `running_options`, `pairs_options` and `io_options` make together."""
+    """The request that `network_options`, `running_options`, `pairs_options` and `io_options` make together.
+
+    Raises:
+        UsageError: Options contradict each other.
+    """
     from deploy_robust.app.check import CheckRequest
     from deploy_robust.app.networks import EngineRequest, SourceRequest
+    from deploy_robust.app.recorded import RecordedRequest
 
+    refuse_contradictions(engine, adversarial, outputs, precision)
     io = io_overrides(options)
     how, kind = engine_request(options, device=device, threads=threads)
+    under_test: EngineRequest | RecordedRequest
+    if outputs is not None:
+        under_test = RecordedRequest(outputs, engine, precision, io)
+    else:
+        under_test = EngineRequest(engine, how, io, kind)  # type: ignore[arg-type]  # refused above
     return CheckRequest(
-        engine=EngineRequest(engine, how, io, kind),
+        engine=under_test,
+        source=SourceRequest(source, source_checkpoint, model, preset, device),
+        pairs=pairs_request(seed=seed, **options) if adversarial is None else set_pairs(adversarial),
+        policy=policy,
+        out=out,
+        seed=seed,
+        threads=threads,
+        pairs_per_batch=batch,
+        rows=rows,
+        timeout=timeout,
+        max_minutes=max_minutes,
+    )
+
+
+def attack_request(
+    *,
+    engine: Path | None,
+    source: str | None,
+    source_checkpoint: Path | None,
+    model: str | None,
+    preset: str | None,
+    out: Path,
+    run: Path | None,
+    policy: str,
+    attacks: tuple[str, ...],
+    epsilon: tuple[str, ...],
+    seed: int,
+    device: str,
+    threads: int | None,
+    batch: int | None,
+    rows: int | None,
+    timeout: float,
+    max_minutes: float | None,
+    **options: Any,
+) -> AttackRequest:
+    """The request of `attack`.
+
+    Raises:
+        UsageError: Neither engine nor source is named, or an epsilon is fractional.
+    """
+    from deploy_robust.app.attack import AttackRequest
+    from deploy_robust.app.networks import EngineRequest, SourceRequest
+    from deploy_robust.attacks.threat import parse_epsilon, whole_levels
+
+    if engine is None and source is None:
+        raise UsageError("name what attacks are crafted on: --source (a zoo name, weights, a graph), --engine, or both")
+    io = io_overrides(options)
+    how, kind = engine_request(options, device=device, threads=threads)
+    levels = dict.fromkeys(float(whole_levels(parse_epsilon(text))) for text in epsilon)
+    return AttackRequest(
+        out=out,
+        run=run,
+        engine=None if engine is None else EngineRequest(engine, how, io, kind),
         source=SourceRequest(source, source_checkpoint, model, preset, device),
         pairs=pairs_request(seed=seed, **options),
         policy=policy,
-        out=out,
+        attacks=tuple(dict.fromkeys(attacks)),
+        levels=tuple(sorted(levels)),
         seed=seed,
         threads=threads,
         pairs_per_batch=batch,

@@ -26,6 +26,7 @@ SAME, DIFFERS = 0, 1
 @click.argument("case", nargs=-1, required=True, metavar="PAIR ATTACK LEVEL")
 @click.option("--engine", type=FILE, help="Where the engine lies now, if not where it was.")
 @click.option("--data", type=FILE, help="Where the folder of images lies now, if not where it was.")
+@click.option("--outputs", type=FILE, help="Where recorded outputs lie now, if not where they were.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -35,7 +36,13 @@ SAME, DIFFERS = 0, 1
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def command(
-    run: Path, case: tuple[str, ...], engine: Path | None, data: Path | None, tolerance: float, as_json: bool
+    run: Path,
+    case: tuple[str, ...],
+    engine: Path | None,
+    data: Path | None,
+    outputs: Path | None,
+    tolerance: float,
+    as_json: bool,
 ) -> int:
     """Runs one case of RUN again and compares it with what was stored.
 
@@ -51,7 +58,7 @@ def command(
 
     screen = console()
     with console(stderr=True).status("running the case again"):
-        outcome = replay(run, parse_case(case), tolerance=tolerance, engine=engine, data=data)
+        outcome = replay(run, parse_case(case), tolerance=tolerance, engine=engine, data=data, outputs=outputs)
     if as_json:
         click.echo(json.dumps({**asdict(outcome), "tolerance": tolerance}, indent=1))
         return SAME if outcome.same else DIFFERS

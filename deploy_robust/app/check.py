@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deploy_robust import __version__
 from deploy_robust.app import reopening
 from deploy_robust.app.execution import Execution
-from deploy_robust.app.networks import EngineRequest, SourceRequest
+from deploy_robust.app.networks import SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.planning import planner_of
 from deploy_robust.app.registering import continued, register
+from deploy_robust.app.run_plan import plan_of
 from deploy_robust.app.screen import Screen
 from deploy_robust.gate.policy import DEFAULT, load_policy
 from deploy_robust.gate.quantities import ENGINE
@@ -26,14 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deploy_robust.app.execution import Facts
     from deploy_robust.app.judge import CheckResult
+    from deploy_robust.app.networks import EngineRequest
+    from deploy_robust.app.recorded import RecordedRequest
     from deploy_robust.app.screen import Standings
-    from deploy_robust.data.pairs import PairSource
-    from deploy_robust.gate.judge import Terms
     from deploy_robust.gate.policy import Policy
-
-_PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "scikit-image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +36,10 @@ class CheckRequest:
     """Everything that a check depends on.
 
     Attributes:
-        engine: The engine under test.
+        engine: The engine under test, or outputs that were recorded of it elsewhere.
         out: Run folder; an interrupted check goes on there.
         source: What attacks are crafted on.
-        pairs: What is attacked.
+        pairs: What is attacked, or a stored set of what was: then nothing is crafted.
         policy: Name of a shipped policy, a TOML file, or a policy.
         command: Which command asks, for the record and for advice.
         seed: All random draws are keyed by it.
@@ -55,7 +50,7 @@ class CheckRequest:
         max_minutes: When to stop beginning batches; what is open then makes the verdict INCONCLUSIVE at best.
     """
 
-    engine: EngineRequest
+    engine: EngineRequest | RecordedRequest
     out: Path
     source: SourceRequest = field(default_factory=SourceRequest)
     pairs: PairsRequest = field(default_factory=PairsRequest)
@@ -71,7 +66,15 @@ class CheckRequest:
     def execution(self, policy: Policy) -> Execution:
         """What executes it."""
         return Execution(
-            self.engine, self.source, self.pairs, policy.attacks, self.seed, self.threads, policy.places, self.rows
+            self.engine,
+            self.source,
+            self.pairs,
+            policy.attacks,
+            self.seed,
+            self.threads,
+            policy.places,
+            self.rows,
+            levels=policy.levels,
         )
 
 
@@ -98,7 +101,7 @@ def check(
     from deploy_robust.gate.runner import run
     from deploy_robust.gate.store import SqliteStore
 
-    out_of_time = _deadline(request.max_minutes)
+    out_of_time = deadline(request.max_minutes)
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
     registration = register(policy, pairs, request.seed)
@@ -106,7 +109,16 @@ def check(
     try:
         facts = executor.start()
         terms, requirements = facts.terms(policy, paired=pairs.paired)
-        plan = _plan(request, policy, pairs, facts, terms)
+        plan = plan_of(
+            request.command,
+            policy,
+            pairs,
+            facts,
+            terms,
+            seed=request.seed,
+            pairs_per_batch=request.pairs_per_batch,
+            rows=request.rows,
+        )
         if registration is not None:
             plan["registration"] = registration.to_dict()
         with SqliteStore.create_or_resume(request.out, plan, continued=continued) as store:
@@ -131,44 +143,7 @@ def check(
         executor.close()
 
 
-def _deadline(minutes: float | None) -> Callable[[], bool]:
+def deadline(minutes: float | None) -> Callable[[], bool]:
     """Whether that many minutes have passed since this call."""
     end = math.inf if minutes is None else time.monotonic() + minutes * 60
     return lambda: time.monotonic() >= end
-
-
-def _plan(request: CheckRequest, policy: Policy, pairs: PairSource, facts: Facts, terms: Terms) -> dict[str, Any]:
-    """Everything that the measurements depend on, as plain data; a run folder is resumed for an equal plan only."""
-    return {
-        "command": request.command,
-        "engine": dict(facts.engine),
-        "source": dict(facts.source),
-        "pairs": {"name": pairs.name, "count": len(pairs), "paired": pairs.paired, "identity": dict(pairs.identity)},
-        "policy": policy.to_dict(),
-        "precision": facts.precision,
-        "references": list(facts.references),
-        "adapted": list(facts.adapted),
-        "literal": None if facts.literal is None else dict(facts.literal),
-        "seed": request.seed,
-        "threads": facts.threads,
-        "batch": {"pairs": pairs_per_batch(request, facts), "rows": request.rows},
-        "terms": {"attacks": list(terms.attacks), "minimum_scenes": terms.minimum_scenes, "caps": list(terms.caps)},
-        "notes": list(facts.notes),
-        "versions": versions(),
-    }
-
-
-def pairs_per_batch(request: CheckRequest, facts: Facts) -> int:
-    """Pairs executed and committed together: as asked for, or what suits the device."""
-    return request.pairs_per_batch or (8 if facts.on_gpu else 1)
-
-
-def versions() -> dict[str, str]:
-    """What the measurements may depend on, by name."""
-    found = {"deploy-robust": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

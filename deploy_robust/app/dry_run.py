@@ -17,6 +17,7 @@ from deploy_robust.gate.records import Case
 
 if TYPE_CHECKING:
     from deploy_robust.app.check import CheckRequest
+    from deploy_robust.app.execution import Facts
 
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -60,7 +61,7 @@ def estimate(request: CheckRequest) -> Estimate:
     Raises:
         DeployRobustError: As `app.check.check`.
     """
-    from deploy_robust.app.check import pairs_per_batch
+    from deploy_robust.app.run_plan import batch_size
     from deploy_robust.gate.isolation import IsolatedExecutor
 
     policy = load_policy(request.policy)
@@ -72,7 +73,7 @@ def estimate(request: CheckRequest) -> Estimate:
         load_seconds = time.perf_counter() - started
         terms, requirements = facts.terms(policy, paired=pairs.paired)
         cases = cases_of_a_pair(policy, terms.attacks)
-        size = pairs_per_batch(request, facts)
+        size = batch_size(request.pairs_per_batch, facts)
         group = pairs.ids()[:size]
         started = time.perf_counter()
         executor.execute(tuple(Case(pair, *which) for pair in group for which in cases))
@@ -84,13 +85,14 @@ def estimate(request: CheckRequest) -> Estimate:
     if scenes < terms.minimum_scenes:
         caps.append(f"{scenes} pairs are there and a PASS needs {terms.minimum_scenes} independent scenes")
     memory = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    engine, source = facts.engine["capabilities"], facts.source["capabilities"]
     return Estimate(
         pairs=scenes,
         cases=planner_of(policy, terms.attacks, pairs.ids(), requirements, size).size or 0,
         attacks=cases,
-        engine=f"{facts.engine['file']}, {facts.precision}, on {engine['device']} ({engine['provider']})",
-        source=f"{facts.source['name']} on {source['device']}",
+        engine=_engine(facts),
+        source="none"
+        if facts.source is None
+        else f"{facts.source['name']} on {facts.source['capabilities']['device']}",
         batch=size,
         size=pairs[0].size,
         load_seconds=load_seconds,
@@ -99,3 +101,10 @@ def estimate(request: CheckRequest) -> Estimate:
         memory_bytes=memory * _MAXRSS_UNIT,
         caps=tuple(caps),
     )
+
+
+def _engine(facts: Facts) -> str:
+    if facts.engine is None:
+        return "none"
+    found = facts.engine["capabilities"]
+    return f"{facts.engine['file']}, {facts.precision}, on {found['device']} ({found['provider']})"

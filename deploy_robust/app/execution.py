@@ -1,26 +1,29 @@
-"""What executes a check: networks, pairs and attacks, opened in the process that will run them."""
+"""What executes a run: networks, pairs and attacks, opened in the process that will run them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.app.literal_twin import open_twin
-from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
 from deploy_robust.app.pairs import PairsRequest, open_pairs
-from deploy_robust.app.terms import CONVERSION, FIDELITY, adaptive, terms_of
+from deploy_robust.app.roster import Roster
+from deploy_robust.app.terms import adaptive, terms_of
 from deploy_robust.errors import PolicyError, UsageError
 from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
+    from deploy_robust.app.networks import EngineRequest, SourceRequest
+    from deploy_robust.app.recorded import RecordedRequest
     from deploy_robust.attacks.attack import Attack
-    from deploy_robust.gate.executor import LocalExecutor
+    from deploy_robust.data.pairs import PairSource
+    from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
     from deploy_robust.gate.judge import Terms
     from deploy_robust.gate.policy import Policy
-    from deploy_robust.gate.records import Flight, Requirement
-    from deploy_robust.restorer import Restorer
+    from deploy_robust.gate.records import Delivery, Flight, Requirement
+    from deploy_robust.stored.adversarial_set import AdversarialSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +31,19 @@ class Execution:
     """Everything that an executor is made from; plain data, so that it can be sent to a process.
 
     Attributes:
-        engine: The engine under test.
+        engine: The engine under test, or what was recorded of it; None where a set is crafted without one.
         source: What attacks are crafted on.
-        pairs: What is attacked.
+        pairs: What is attacked, or a set of what was attacked.
         attacks: Attack name to its settings.
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
         places: Attack name to where the policy says it, for messages.
         rows: Images attacked and run together at most; None takes all epsilons of a batch's pairs.
+        deliveries: How attacked images reach the networks; those of a stored set are of 8 bits in any case.
+        levels: Epsilons that a stored set must hold.
     """
 
-    engine: EngineRequest
+    engine: EngineRequest | RecordedRequest | None
     source: SourceRequest
     pairs: PairsRequest
     attacks: Mapping[str, Mapping[str, Any]]
@@ -46,6 +51,8 @@ class Execution:
     threads: int | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
+    deliveries: tuple[Delivery, ...] = ("8bit", "float")
+    levels: tuple[float, ...] = ()
 
     def __call__(self, notify: Callable[[Flight | None], None] | None = None) -> tuple[LocalExecutor, Facts]:
         """Opens everything.
@@ -55,43 +62,49 @@ class Execution:
         """
         import torch
 
-        from deploy_robust.attacks.attack import Access
-        from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+        from deploy_robust.app.stored_attacks import facts_of, planned_from, require_held
+        from deploy_robust.gate.executor import LocalExecutor
         from deploy_robust.metrics.registry import METRICS
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        engine = open_engine(self.engine)
-        twin = open_twin(self.engine, engine, self.source.device)
-        literal = twin if isinstance(twin, Opened) else None
-        source = open_source(self.source, self.engine.path, literal)
-        roster = Roster.of(engine, source, literal)
-        against = {Access.NOTHING: None, Access.GRADIENTS: SOURCE, Access.QUERIES: ENGINE}
+        stored = self._stored()
         attacks = {name: self._attack(name) for name in self.attacks}
-        planned = {name: PlannedAttack(attack, against[attack.access]) for name, attack in attacks.items()}
-        adapted = tuple(n for n, a in attacks.items() if a.access is Access.GRADIENTS and roster.adaptable)
+        if stored is not None:
+            require_held(stored, attacks, self.levels)
+        roster = Roster.open(self.engine, self.source, stored)
+        planned, adapted = (
+            _crafted(attacks, roster) if stored is None else planned_from(stored, tuple(self.attacks), roster)
+        )
         executor = LocalExecutor(
-            pairs=open_pairs(self.pairs),
+            pairs=self._pairs(stored),
             subjects=roster.subjects,
-            attacks=planned | {adaptive(name): PlannedAttack(attacks[name], LITERAL) for name in adapted},
+            attacks=planned,
             metrics={name: METRICS[name] for name in METRICS},
             seed=self.seed,
+            deliveries=self.deliveries if stored is None else ("8bit",),
             references=roster.references,
             judged=ENGINE,
             clean_only=frozenset() if adapted else frozenset({LITERAL}),
+            recorded=None if roster.recorded is None else roster.recorded["form"],
             rows=self.rows,
             notify=notify,
         )
+        engine, source, literal = (
+            None if each is None else dict(each.facts) for each in (roster.engine, roster.source, roster.literal)
+        )
         facts = Facts(
-            engine=dict(engine.facts),
-            source=dict(source.facts),
-            literal=None if literal is None else dict(literal.facts),
+            engine=engine,
+            source=source,
+            literal=literal,
             references=tuple(roster.references),
             adapted=adapted,
-            precision=engine.restorer.capabilities.precision,
+            precision="" if roster.engine is None else roster.engine.restorer.capabilities.precision,
             threads=torch.get_num_threads(),
             on_gpu=any(not each.capabilities.device.startswith("cpu") for each in roster.subjects.values()),
-            notes=tuple(_notes(engine, source, twin, roster)),
+            notes=tuple(self._notes(roster, stored, planned)),
+            attacks={name: _record(name, each, adapted, roster) for name, each in planned.items()},
+            adversarial=None if stored is None else facts_of(stored),
         )
         return executor, facts
 
@@ -103,33 +116,52 @@ class Execution:
         except UsageError as error:
             raise PolicyError(f"{self.places.get(name, 'the policy')}: {error}") from error
 
+    def _stored(self) -> AdversarialSet | None:
+        from deploy_robust.stored.adversarial_set import AdversarialSet
 
-@dataclass(frozen=True, slots=True)
-class Roster:
-    """Which networks take part, and what each is there for.
+        return AdversarialSet.read(Path(self.pairs.what)) if self.pairs.adversarial else None
 
-    Attributes:
-        subjects: Networks by role.
-        references: Parity figure to (role, role of its reference).
-        adaptable: Whether the literal reading is worth an attack of its own: it is another network than the source.
-    """
+    def _pairs(self, stored: AdversarialSet | None) -> PairSource:
+        from deploy_robust.stored.source import SetSource
 
-    subjects: Mapping[str, Restorer]
-    references: Mapping[str, tuple[str, str]]
-    adaptable: bool
+        return open_pairs(self.pairs) if stored is None else SetSource(stored)  # its files were held against the index
 
-    @classmethod
-    def of(cls, engine: Opened, source: Opened, literal: Opened | None) -> Roster:
-        """Engine and source always; the literal reading where there is one that is not the source itself."""
-        subjects = {ENGINE: engine.restorer, SOURCE: source.restorer}
-        if literal is None:
-            return cls(subjects, {CONVERSION: (ENGINE, SOURCE)} if source.twin else {}, adaptable=False)
-        if source is literal:
-            return cls(subjects, {FIDELITY: (ENGINE, SOURCE)}, adaptable=False)
-        references = {FIDELITY: (ENGINE, LITERAL), CONVERSION: (ENGINE, SOURCE)}
-        # The fp32 graph computes what its source computes: an attack on it would be the same attack twice.
-        adaptable = engine.restorer.capabilities.precision != "fp32"
-        return cls(subjects | {LITERAL: literal.restorer}, references, adaptable)
+    def _notes(
+        self, roster: Roster, stored: AdversarialSet | None, planned: Mapping[str, PlannedAttack]
+    ) -> tuple[str, ...]:
+        from deploy_robust.app.stored_attacks import notes_on, notes_on_outputs
+
+        recorded = roster.recorded
+        return (
+            *(() if recorded is None else notes_on_outputs(recorded, parity=bool(roster.references))),
+            *(() if stored is None else notes_on(stored, planned, roster)),
+            *roster.notes(crafted=stored is None),
+        )
+
+
+def _crafted(attacks: Mapping[str, Attack], roster: Roster) -> tuple[dict[str, PlannedAttack], tuple[str, ...]]:
+    """Each attack on the network that it needs, then those that are crafted on the literal twin, too."""
+    from deploy_robust.attacks.attack import Access
+    from deploy_robust.gate.executor import PlannedAttack
+
+    against = {Access.NOTHING: None, Access.GRADIENTS: SOURCE, Access.QUERIES: ENGINE}
+    planned = {name: PlannedAttack(attack, against[attack.access]) for name, attack in attacks.items()}
+    for name, each in planned.items():
+        if each.against == ENGINE and ENGINE not in roster.subjects:
+            raise UsageError(f"attack {name} searches by queries of an engine: name one with --engine, or leave it out")
+    adapted = tuple(n for n, a in attacks.items() if a.access is Access.GRADIENTS and roster.adaptable)
+    return planned | {adaptive(name): PlannedAttack(attacks[name], LITERAL) for name in adapted}, adapted
+
+
+def _record(name: str, planned: PlannedAttack, adapted: tuple[str, ...], roster: Roster) -> dict[str, Any]:
+    """An attack as plain data, for the index of a set."""
+    return {
+        "policy_name": next((each for each in adapted if adaptive(each) == name), name),
+        "access": planned.attack.access.value,
+        "against": planned.against,
+        "network": roster.network(planned.against),
+        "settings": dict(planned.attack.settings),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +169,8 @@ class Facts:
     """What was found out about the networks when they were opened; plain data.
 
     Attributes:
-        engine: The engine: file, hash, capabilities, I/O description, manifest.
-        source: The source: name, hash of its weights, capabilities.
+        engine: The engine: file, hash, capabilities, I/O description, manifest; None where there is none.
+        source: The source: name, hash of its weights, capabilities; None beside recorded outputs without one.
         literal: The literal reading of the engine's graph, likewise; None where there is none.
         references: Parity figures that are measured; none where attacks are crafted on a surrogate.
         adapted: Attacks that are crafted on the literal reading, too.
@@ -146,10 +178,12 @@ class Facts:
         threads: Of torch.
         on_gpu: Whether a network runs on a GPU.
         notes: What was done to images or assumed, one line each.
+        attacks: By name: what each is crafted on, and all its settings.
+        adversarial: The stored set that the images are from; None where they are crafted.
     """
 
-    engine: Mapping[str, Any]
-    source: Mapping[str, Any]
+    engine: Mapping[str, Any] | None
+    source: Mapping[str, Any] | None
     literal: Mapping[str, Any] | None
     references: tuple[str, ...]
     adapted: tuple[str, ...]
@@ -157,28 +191,11 @@ class Facts:
     threads: int
     on_gpu: bool
     notes: tuple[str, ...]
+    attacks: Mapping[str, Mapping[str, Any]]
+    adversarial: Mapping[str, Any] | None = None
 
     def terms(self, policy: Policy, *, paired: bool) -> tuple[Terms, tuple[Requirement, ...]]:
         """What a verdict on these networks rests on; see `terms_of`."""
         return terms_of(
             policy, precision=self.precision, references=self.references, paired=paired, adapted=self.adapted
         )
-
-
-def _notes(engine: Opened, source: Opened, twin: Opened | str, roster: Roster) -> Iterator[str]:
-    found = engine.restorer.capabilities
-    yield f"engine: {found.runtime} on {found.provider}, {found.arithmetic} arithmetic"
-    for role, opened in ((ENGINE, engine), (SOURCE, source)):
-        size = opened.restorer.io.size
-        if size.multiple > 1 or size.fixed is not None:
-            yield f"{role}: sizes outside its rule ({size}) are padded by reflection and cropped back"
-    if not source.twin:
-        yield f"attacks were crafted on the shipped surrogate {source.facts['name']}, not on the engine's source"
-    if isinstance(twin, str):
-        yield f"no literal twin, so no fidelity and no adaptive attack: {twin}"
-    elif source is twin:
-        yield "attacks were crafted on the engine's own graph, read literally: no other source is known"
-    elif not roster.adaptable:
-        yield "no adaptive attack: the fp32 graph computes what the source computes"
-    if engine.restorer.io.dtype == "uint8":
-        yield "engine: takes 8-bit integers, so there is no float delivery"

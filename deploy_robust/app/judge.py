@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.run_plan import require_judged
 from deploy_robust.app.terms import judged_attacks, terms_of
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.judge import judge
@@ -60,6 +61,7 @@ def judge_again(folder: Path, policy: str | Path, out: Path | None = None) -> Ch
     """
     wanted = load_policy(policy)
     with SqliteStore.reopen(folder) if out is None else SqliteStore.read(folder) as store:
+        require_judged(store.plan, folder)
         _check_measured(wanted, Policy.from_dict(store.plan["policy"]), folder)
         return judge_and_report(store, wanted, folder if out is None else out, remember=out is None)
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy_robust.app.networks import EngineRequest
+    from deploy_robust.app.recorded import RecordedRequest
 
 
-def open_twin(request: EngineRequest, engine: Opened, device: str) -> Opened | str:
+def open_twin(request: EngineRequest | RecordedRequest, engine: Opened, device: str) -> Opened | str:
     """Opens the literal reading of the graph that an engine was made from, or says why there is none.
 
     An ONNX file is its own graph. A plan names the ONNX graph it was built from in its manifest; one of another
@@ -30,7 +31,10 @@ def open_twin(request: EngineRequest, engine: Opened, device: str) -> Opened | s
     Raises:
         ArtefactError: The manifest names a graph, and another file lies there.
     """
-    if engine.restorer.io.dtype == "uint8":
+    io = engine.graph_io or engine.restorer.io
+    if request.path is None:
+        return "the artefact that ran on the target is not at hand"
+    if io.dtype == "uint8":
         return "the engine takes 8-bit integers, through which no gradient passes"
     graph = request.path if request.path.suffix.lower() == ".onnx" else _graph_beside(request.path)
     if graph is None:
@@ -38,7 +42,7 @@ def open_twin(request: EngineRequest, engine: Opened, device: str) -> Opened | s
     if isinstance(graph, str):
         return graph
     try:
-        return open_graph(graph, device, engine.restorer.io)
+        return open_graph(graph, device, io)
     except (ArtefactError, EngineDefect, EnvironmentProblem, UsageError) as error:
         return f"the graph cannot be read literally: {error}"
 

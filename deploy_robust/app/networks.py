@@ -78,11 +78,13 @@ class Opened:
         restorer: The network behind the one wrapper.
         facts: What is known of it, as plain data for the run's plan.
         twin: For a source: whether it is the network that the engine was made from, rather than a surrogate.
+        graph_io: How the artefact itself takes and gives images, where the restorer is not that artefact.
     """
 
     restorer: Restorer
     facts: Mapping[str, Any]
     twin: bool = True
+    graph_io: IODescription | None = None
 
 
 def open_engine(request: EngineRequest) -> Opened:

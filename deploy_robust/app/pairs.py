@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deploy_robust.errors import UsageError
@@ -30,6 +31,7 @@ class PairsRequest:
         split: Split of an embedded source.
         seed: Seed of embedded sources and of keyed crops.
         unpaired: The folder holds rain without ground truth.
+        adversarial: Whether the folder is a stored adversarial set; nothing else is then asked for.
     """
 
     what: str = SCENES
@@ -40,6 +42,7 @@ class PairsRequest:
     split: Literal["train", "calibration", "test"] = "test"
     seed: int = 0
     unpaired: bool = False
+    adversarial: bool = False
 
 
 def open_pairs(request: PairsRequest) -> PairSource:
@@ -47,8 +50,15 @@ def open_pairs(request: PairsRequest) -> PairSource:
 
     Raises:
         UsageError: Options contradict each other.
-        InputError: The folder holds no usable pairs.
+        InputError: The folder holds no usable pairs, or a stored set is not whole.
     """
+    if request.adversarial:
+        from deploy_robust.stored.adversarial_set import AdversarialSet
+        from deploy_robust.stored.source import SetSource
+
+        stored = AdversarialSet.read(Path(request.what))
+        stored.verify()
+        return SetSource(stored)
     source: PairSource
     if request.what in (SCENES, PHOTOS):
         if request.unpaired:

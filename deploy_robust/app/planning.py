@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy_robust.gate.planners import Chain, Grid, StopWhen, UntilDecided
 from deploy_robust.gate.quantities import ENGINE
-from deploy_robust.gate.records import CLEAN
+from deploy_robust.gate.records import CLEAN, HIGH, LOW
 from deploy_robust.gate.watch import Watch
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ def planner_of(
 
 
 def _breaks(m: Measurement, requirement: Requirement) -> bool:
-    metric = {"conversion": "conversion_db", "fidelity": "fidelity_db", "conversion-max-abs": "conversion_max_abs"}
-    value = m.values.get(metric[requirement.quantity]) if m.role == ENGINE else None
+    metrics = {"conversion": "conversion_db", "fidelity": "fidelity_db", "conversion-max-abs": "conversion_max_abs"}
+    metric = metrics[requirement.quantity]
+    value = m.values.get(metric) if m.role == ENGINE else None
     if value is None:
         return False
-    too_low = requirement.at_least is not None and value < requirement.at_least
-    return too_low or (requirement.at_most is not None and value > requirement.at_most)
+    low, high = m.values.get(f"{metric}{LOW}", value), m.values.get(f"{metric}{HIGH}", value)
+    too_low = requirement.at_least is not None and high < requirement.at_least
+    return too_low or (requirement.at_most is not None and low > requirement.at_most)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PHOTOS, SCENES, PairsRequest
+from deploy_robust.app.recorded import RecordedRequest
 from deploy_robust.artefact.io_description import IODescription
 from deploy_robust.engine import EngineOptions
 
@@ -22,21 +23,13 @@ NOTE = "request"
 """Key under which the store keeps it."""
 
 
-def to_note(engine: EngineRequest, source: SourceRequest, pairs: PairsRequest, timeout: float, out: Path) -> Any:
+def to_note(
+    engine: EngineRequest | RecordedRequest, source: SourceRequest, pairs: PairsRequest, timeout: float, out: Path
+) -> Any:
     """A request as plain data for `SqliteStore.note`; the I/O description stands in the run's plan."""
-    options = engine.options
     files = {name: str(value) for name in ("what", "checkpoint") if (value := getattr(source, name)) is not None}
     return {
-        "engine": {
-            "path": _relative(engine.path, out),
-            "kind": engine.kind,
-            "device": options.device,
-            "provider": options.provider,
-            "threads": options.threads,
-            "arithmetic": options.arithmetic,
-            "compute": options.compute,
-            "vouched": options.vouched,
-        },
+        "engine": _engine_note(engine, out),
         "source": {
             **asdict(source),
             **{name: _relative(Path(value), out) if Path(value).is_file() else value for name, value in files.items()},
@@ -52,7 +45,7 @@ def to_note(engine: EngineRequest, source: SourceRequest, pairs: PairsRequest, t
 
 def from_note(
     note: Mapping[str, Any], plan: Mapping[str, Any], out: Path
-) -> tuple[EngineRequest, SourceRequest, PairsRequest, float]:
+) -> tuple[EngineRequest | RecordedRequest, SourceRequest, PairsRequest, float]:
     """The reverse of `to_note`.
 
     Args:
@@ -60,10 +53,7 @@ def from_note(
         plan: The run's plan, which holds the I/O description that was in force.
         out: The run folder, where it lies now.
     """
-    engine = dict(note["engine"])
-    path, kind = _there(engine.pop("path"), out), engine.pop("kind")
-    io = IODescription.from_dict(plan["engine"]["io"])
-    fields = {name: getattr(io, name) for name in plan["engine"]["io"]}
+    engine = _engine_request(note["engine"], plan, out)
     source = dict(note["source"])
     for name in source.pop("files"):
         source[name] = _there(source[name], out)
@@ -75,11 +65,40 @@ def from_note(
     if pairs["what"] not in (SCENES, PHOTOS):
         pairs["what"] = str(_there(pairs["what"], out))
     return (
-        EngineRequest(path, EngineOptions(**engine), fields, kind),
+        engine,
         SourceRequest(**source),
         PairsRequest(**pairs),
         float(note["timeout"]),
     )
+
+
+def _engine_note(engine: EngineRequest | RecordedRequest, out: Path) -> dict[str, Any]:
+    if isinstance(engine, RecordedRequest):
+        path = None if engine.path is None else _relative(engine.path, out)
+        return {"path": path, "outputs": _relative(engine.outputs, out), "precision": engine.precision}
+    options = engine.options
+    return {
+        "path": _relative(engine.path, out),
+        "kind": engine.kind,
+        "device": options.device,
+        "provider": options.provider,
+        "threads": options.threads,
+        "arithmetic": options.arithmetic,
+        "compute": options.compute,
+        "vouched": options.vouched,
+    }
+
+
+def _engine_request(note: Mapping[str, Any], plan: Mapping[str, Any], out: Path) -> EngineRequest | RecordedRequest:
+    options = dict(note)
+    named = options.pop("path")
+    io = IODescription.from_dict(plan["engine"]["io"])
+    fields = {name: getattr(io, name) for name in plan["engine"]["io"]}
+    if "outputs" in options:
+        path = None if named is None else _there(named, out)
+        return RecordedRequest(_there(options["outputs"], out), path, options["precision"], fields)
+    kind = options.pop("kind")
+    return EngineRequest(_there(named, out), EngineOptions(**options), fields, kind)
 
 
 def _relative(path: Path, out: Path) -> str:

@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.recorded import RecordedRequest
 from deploy_robust.app.reopening import NOTE, from_note
+from deploy_robust.app.run_plan import require_judged
 from deploy_robust.errors import ArtefactError, CheckpointError, InputError, RunError, UsageError
 from deploy_robust.gate.quantities import ENGINE
 from deploy_robust.gate.records import CLEAN, Case
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from deploy_robust.app.execution import Facts
     from deploy_robust.app.networks import EngineRequest
     from deploy_robust.app.pairs import PairsRequest
     from deploy_robust.gate.records import Measurement
@@ -104,6 +107,7 @@ def replay(
     tolerance: float = TOLERANCE,
     engine: Path | None = None,
     data: Path | None = None,
+    outputs: Path | None = None,
 ) -> Replay:
     """Runs one case again, with those that were crafted together with it, in a process of its own.
 
@@ -113,6 +117,7 @@ def replay(
         tolerance: Relative, see `TOLERANCE`; with 0 the images must be the same to the byte, too.
         engine: Where the engine lies now, if not where it was.
         data: Where the folder of images lies now, if not where it was.
+        outputs: Where the recorded outputs lie now, likewise.
 
     Raises:
         RunError: There is no run, or it does not hold the case.
@@ -122,6 +127,7 @@ def replay(
     from deploy_robust.gate.isolation import IsolatedExecutor
 
     with SqliteStore.read(folder) as store:
+        require_judged(store.plan, folder)
         plan, note = store.plan, store.noted(NOTE)
         number = store.batch_of(case)
         if number is None:
@@ -132,6 +138,10 @@ def replay(
     engine_request, source, pairs, timeout = from_note(note, plan, folder)
     if engine is not None:
         engine_request = replace(engine_request, path=engine)
+    if outputs is not None:
+        if not isinstance(engine_request, RecordedRequest):
+            raise UsageError("--outputs says where recorded outputs lie, and the engine of this run ran here")
+        engine_request = replace(engine_request, outputs=outputs)
     if data is not None:
         pairs = replace(pairs, what=str(data))
     _check_engine(engine_request, plan)
@@ -148,11 +158,7 @@ def replay(
     executor = IsolatedExecutor(execution, judged=ENGINE, timeout=timeout)
     try:
         facts = executor.start()
-        if facts.source["weights_sha256"] != plan["source"]["weights_sha256"]:
-            raise CheckpointError(
-                f"the source {facts.source['name']} has other weights than when the run was made: "
-                "put the old file back, or check the engine again"
-            )
+        _check_opened(facts, plan)
         # The rows of one attack share a batch, and rounding depends on the batch: all of them run again.
         together = dict.fromkeys(m.case for m in batch if m.case.attack == case.attack)
         result = executor.execute(tuple(together))
@@ -194,9 +200,26 @@ def _equal(a: float | str | None, b: float | str | None, tolerance: float) -> bo
     return a == b
 
 
-def _check_engine(request: EngineRequest, plan: Mapping[str, Any]) -> None:
+def _check_opened(facts: Facts, plan: Mapping[str, Any]) -> None:
+    source = facts.source
+    if source is not None and source["weights_sha256"] != plan["source"]["weights_sha256"]:
+        raise CheckpointError(
+            f"the source {source['name']} has other weights than when the run was made: "
+            "put the old file back, or check the engine again"
+        )
+    outputs = (facts.engine or {}).get("outputs")
+    if outputs is not None and outputs["sha256"] != plan["engine"]["outputs"]["sha256"]:
+        raise InputError(
+            f"the outputs in {outputs['folder']} are not those of the run: say where those are with --outputs DIR, or "
+            "check again"
+        )
+
+
+def _check_engine(request: EngineRequest | RecordedRequest, plan: Mapping[str, Any]) -> None:
     from deploy_robust.artefact.hashing import sha256_of
 
+    if request.path is None:
+        return
     wanted = plan["engine"]["sha256"]
     if not request.path.is_file():
         raise ArtefactError(f"the engine {request.path} of the run is not there: say where it is with --engine FILE")
@@ -225,7 +248,7 @@ def _no_such_case(store: SqliteStore, case: Case) -> RunError:
 
 
 def _changed(plan: Mapping[str, Any], threads: int) -> Iterator[str]:
-    from deploy_robust.app.check import versions
+    from deploy_robust.app.run_plan import versions
 
     now = versions()
     for name, version in plan["versions"].items():

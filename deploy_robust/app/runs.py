@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy_robust.app.judge import ENDED, PLANNED, VERDICT, CheckResult, judge_store
+from deploy_robust.app.run_plan import require_judged
 from deploy_robust.errors import InputError, RunError
 from deploy_robust.gate.policy import Policy
 from deploy_robust.gate.store import FILE_NAME, SqliteStore
@@ -25,7 +26,7 @@ class RunLine:
 
     Attributes:
         folder: The run folder.
-        engine: File name of the engine.
+        engine: File name of the engine; of a set that was crafted without one, the source.
         data: Name of the pair source.
         pairs: How many pairs it has.
         done: Finished cases.
@@ -91,6 +92,7 @@ def show_run(folder: Path) -> tuple[RunLine, CheckResult]:
         RunError: There is no run.
     """
     with SqliteStore.read(folder) as store:
+        require_judged(store.plan, folder)
         verdict, summary, _ = judge_store(store, _policy_of(store))
     return _line(folder), CheckResult(verdict, summary, folder, {})
 
@@ -109,6 +111,7 @@ def prune_run(folder: Path, *, keep: int = 0) -> Pruned:
         before = _megabytes(folder)
         kept: set[str] = set()
         if keep:
+            require_judged(store.plan, folder)
             _, summary, _ = judge_store(store, _policy_of(store))
             kept = _images_of(summary, keep)
         dropped = store.prune(kept)
@@ -132,7 +135,7 @@ def _line(folder: Path) -> RunLine:
             plan, noted = store.plan, store.noted(VERDICT)
             return RunLine(
                 folder,
-                engine=plan["engine"]["file"],
+                engine=plan["source"]["name"] if plan["engine"] is None else plan["engine"]["file"],
                 data=plan["pairs"]["name"],
                 pairs=plan["pairs"]["count"],
                 done=store.cases,

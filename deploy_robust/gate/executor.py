@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
 
 from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
-from deploy_robust.gate.parity import compare
+from deploy_robust.gate.parity import compare, compare_rounded
 from deploy_robust.gate.records import (
+    BIAS,
     CLEAN,
+    HIGH,
     INPUT,
+    LOW,
     REPEAT,
     BatchResult,
     Case,
@@ -100,6 +103,7 @@ class LocalExecutor:
         references: Mapping[str, tuple[str, str]] | None = None,
         judged: str = "engine",
         clean_only: frozenset[str] = frozenset(),
+        recorded: Literal["8bit", "float32"] | None = None,
         rows: int | None = None,
         notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
@@ -116,6 +120,8 @@ class LocalExecutor:
             references: Parity figure to (role, role of its reference): compared on clean images.
             judged: Role whose 8-bit outputs are kept for the report.
             clean_only: Roles that are not shown attacked images: they serve as a reference of parity.
+            recorded: How the judged engine's outputs were recorded, where they were: it is then not asked twice, and
+                parity of 8-bit outputs is known within rounding only.
             rows: Images that are attacked and run together at most, for networks and images that fill the memory; None
                 takes all of a batch that share a size.
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
@@ -131,6 +137,7 @@ class LocalExecutor:
         self._references = references or {}
         self._judged = judged
         self._clean_only = clean_only
+        self._recorded = recorded
         self._rows = rows
         self._notify = notify
         self._recent: OrderedDict[str, _Prepared] = OrderedDict()
@@ -166,9 +173,8 @@ class LocalExecutor:
             values = {} if prepared.truth is None else self._score(output, prepared.truth)
             for figure, (of, reference) in self._references.items():
                 if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
-                    (apart,) = compare(other.to(output.device), output)
-                    values |= {f"{figure}_db": apart.psnr_db, f"{figure}_max_abs": apart.max_abs}
-            if role == self._judged:
+                    values |= self._parity(figure, role, other.to(output.device), output)
+            if role == self._judged and self._recorded is None:
                 (again,) = self._outputs(role, prepared.rainy, [case], "8bit")
                 if isinstance(again, Defect):
                     yield replace(blank, role=role, defect=again)
@@ -176,6 +182,22 @@ class LocalExecutor:
                 values[REPEAT] = float((again - output).abs().max())
             kept = _keep(output, images) if role == self._judged else ""
             yield replace(blank, role=role, values=values, output_image=kept)
+
+    def _parity(self, figure: str, role: str, reference: Tensor, output: Tensor) -> dict[str, float]:
+        if role != self._judged or self._recorded != "8bit":
+            (apart,) = compare(reference, output)
+            return {f"{figure}_db": apart.psnr_db, f"{figure}_max_abs": apart.max_abs}
+        (rounded,) = compare_rounded(reference, output)
+        worst, best = rounded.at_worst, rounded.at_best
+        return {
+            f"{figure}_db": rounded.seen.psnr_db,
+            f"{figure}_db{LOW}": worst.psnr_db,
+            f"{figure}_db{HIGH}": best.psnr_db,
+            f"{figure}_max_abs": rounded.seen.max_abs,
+            f"{figure}_max_abs{LOW}": best.max_abs,
+            f"{figure}_max_abs{HIGH}": worst.max_abs,
+            BIAS: float((output.double() - reference.double().clamp(0, 1)).mean() * 255),
+        }
 
     def _clean_output(self, prepared: _Prepared, role: str) -> Tensor | Defect:
         if role not in prepared.clean:

@@ -13,7 +13,7 @@ from deploy_robust.gate.table import Table
 from deploy_robust.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from deploy_robust.gate.quantities import Points
     from deploy_robust.gate.records import Case, Measurement
@@ -68,10 +68,7 @@ def _judge_one(requirement: Requirement, level: float | None, table: Table, term
     points = quantity(requirement.quantity).points(table, level or 0.0, terms.attacks)
     if not points:
         return Outcome(requirement, level, Status.INCONCLUSIVE, reason="nothing was measured for it")
-    by_scene: dict[str, list[float]] = defaultdict(list)
-    for pair, point in points.items():
-        by_scene[table.scenes[pair]].append(point.value)
-    interval = _statistic(requirement, points, by_scene)
+    interval = _statistic(requirement, points, table)
     worst = _worst(requirement, points)
     status, reason = _compare(requirement, interval)
     if status is Status.PASS and len(points) < requirement.minimum_pairs:
@@ -87,18 +84,36 @@ def _judge_one(requirement: Requirement, level: float | None, table: Table, term
         low=interval.low,
         high=interval.high,
         pairs=len(points),
-        scenes=len(by_scene),
+        scenes=len({table.scenes[pair] for pair in points}),
         worst=worst,
         reason=reason,
     )
 
 
-def _statistic(requirement: Requirement, points: Points, by_scene: dict[str, list[float]]) -> Interval:
-    """A mean with its interval over scenes; a minimum or maximum over pairs stands for itself."""
+def _statistic(requirement: Requirement, points: Points, table: Table) -> Interval:
+    """A mean with its interval over scenes; a minimum or maximum over pairs stands for itself.
+
+    Where points are known within rounding only, the interval reaches from what the lowest ends come to, to what the
+    highest do.
+    """
+    seen = _statistic_of(requirement, {pair: point.value for pair, point in points.items()}, table)
+    if all(point.ends is None for point in points.values()):
+        return seen
+    low, high = (
+        _statistic_of(requirement, {pair: (p.ends or (p.value, p.value))[end] for pair, p in points.items()}, table)
+        for end in (0, 1)
+    )
+    return Interval(seen.mean, low.low, high.high)
+
+
+def _statistic_of(requirement: Requirement, values: Mapping[str, float], table: Table) -> Interval:
     if requirement.statistic == "mean":
-        return mean_interval([sum(values) / len(values) for values in by_scene.values()], requirement.confidence)
+        by_scene: dict[str, list[float]] = defaultdict(list)
+        for pair, value in values.items():
+            by_scene[table.scenes[pair]].append(value)
+        return mean_interval([sum(group) / len(group) for group in by_scene.values()], requirement.confidence)
     pick = min if requirement.statistic == "min" else max
-    value = pick(point.value for point in points.values())
+    value = pick(values.values())
     return Interval(value, value, value)
 
 
@@ -123,4 +138,6 @@ def _compare(requirement: Requirement, interval: Interval) -> tuple[Status, str]
         return Status.FAIL, f"{what} lies below {low:g}"
     if interval.low > high:
         return Status.FAIL, f"{what} lies above {high:g}"
+    if requirement.statistic != "mean":
+        return Status.INCONCLUSIVE, "outputs of 8 bits leave it open: rounding hides on which side of the bound it lies"
     return Status.INCONCLUSIVE, "the interval reaches across the bound: more scenes would narrow it"

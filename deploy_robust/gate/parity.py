@@ -80,6 +80,21 @@ class ImageParity:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RoundedParity:
+    """Agreement on one image, of an output that was rounded to 8 bits.
+
+    Attributes:
+        seen: Of the rounded output.
+        at_worst: Of the unrounded output, if rounding hid as much as it can.
+        at_best: Of the unrounded output, if rounding is to blame for all that it can be blamed for.
+    """
+
+    seen: ImageParity
+    at_worst: ImageParity
+    at_best: ImageParity
+
+
 def parity(
     reference: Callable[[Tensor], Tensor], candidate: Callable[[Tensor], Tensor], images: Iterable[Tensor]
 ) -> Iterator[ImageParity]:
@@ -111,9 +126,31 @@ def parity(
 def compare(reference: Tensor, output: Tensor) -> Iterator[ImageParity]:
     """Compares two batches of outputs (N, 3, H, W) of one shape, image by image, in float64."""
     for apart in (reference.double() - output.double()).abs().unbind():
-        error = float(apart.square().mean())
-        psnr_db = math.inf if error == 0.0 else -10.0 * math.log10(error)
-        yield ImageParity((apart.shape[-2], apart.shape[-1]), psnr_db, float(apart.max()))
+        yield ImageParity((apart.shape[-2], apart.shape[-1]), _psnr_db(apart), float(apart.max()))
+
+
+def _psnr_db(apart: Tensor) -> float:
+    error = float(apart.square().mean())
+    return math.inf if error == 0.0 else -10.0 * math.log10(error)
+
+
+def compare_rounded(reference: Tensor, output: Tensor) -> Iterator[RoundedParity]:
+    """Compares outputs (N, 3, H, W) that were rounded to 8 bits with unrounded ones, image by image, in float64.
+
+    What was rounded to a code lay within half a grey level of it, so that every value bounds how far the unrounded
+    output was off: from below by the distance less half a level, from above by the distance plus half a level. Both
+    are bounds for certain, and no estimate. Values outside [0, 1] are cut off first on both sides: 8 bits hold none.
+
+    Args:
+        reference: Unrounded outputs, float.
+        output: Multiples of 1/255.
+    """
+    half = 0.5 / 255
+    clamped = reference.double().clamp(0, 1)
+    for apart in (clamped - output.double()).abs().unbind():
+        size = (apart.shape[-2], apart.shape[-1])
+        least, most = (apart - half).clamp(min=0), apart + half
+        yield RoundedParity(*(ImageParity(size, _psnr_db(x), float(x.max())) for x in (apart, most, least)))
 
 
 def worst(figures: Sequence[ImageParity]) -> ImageParity:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from deploy_robust.errors import PolicyError
-from deploy_robust.gate.records import CLEAN, INPUT, Case
+from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,17 @@ HIGHEST_PSNR = 100.0
 
 
 class Point(NamedTuple):
-    """A pair's number and the case that it was read from."""
+    """A pair's number and the case that it was read from.
+
+    Attributes:
+        value: The number.
+        case: The case.
+        ends: (low, high) of what it may be, where it was measured on outputs that were rounded; None where it is known.
+    """
 
     value: float
     case: Case
+    ends: tuple[float, float] | None = None
 
 
 Points = dict[str, Point]
@@ -116,8 +123,13 @@ def _attacked(metric: str) -> Callable[[Table, float, tuple[str, ...]], Points]:
 
 def _clean(metric: str, role: str = ENGINE) -> Callable[[Table, float, tuple[str, ...]], Points]:
     def points(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
-        found = {pair: table.get(metric, role, pair) for pair in table.scenes}
-        return {pair: Point(value, Case(pair)) for pair, value in found.items() if value is not None}
+        found: Points = {}
+        for pair in table.scenes:
+            value, low, high = (table.get(f"{metric}{end}", role, pair) for end in ("", LOW, HIGH))
+            if value is not None:
+                ends = None if low is None or high is None else (low, high)
+                found[pair] = Point(value, Case(pair), ends)
+        return found
 
     return points
 

@@ -25,6 +25,12 @@ INPUT = "input"
 REPEAT = "repeat_max_abs"
 """Greatest difference between two answers of the judged engine to one clean image; above 0 they are not repeatable."""
 
+BIAS = "recorded_bias"
+"""Mean difference of a recorded 8-bit output and its reference, in grey levels; rounding makes none, truncation 0.5."""
+
+LOW, HIGH = "_low", "_high"
+"""Behind a metric's name: the ends of what it may be, where 8-bit outputs do not say it to the last digit."""
+
 Delivery = Literal["8bit", "float"]
 """How the attacked image reaches the engine: rounded to 8 bits as a camera delivers it, or as the attack left it."""
 

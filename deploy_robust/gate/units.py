@@ -46,7 +46,7 @@ def units_of(line: Requirement, level: float | None, table: Table, attacks: tupl
         if pair in defects:
             found[pair] = Unit(scene, 1.0, defects[pair], None)
         elif pair in points:
-            value, case = points[pair]
+            value, case, _ = points[pair]
             found[pair] = Unit(scene, _loss(line, value), case, value)
     return found
 

@@ -104,6 +104,8 @@ def explain_betting(outcome: Outcome, plan: Mapping[str, Any], engine: str) -> E
     """
     if outcome.status is Status.FAIL:
         text = "The attacks were found on this engine itself, so that nothing is said of its source."
+        if "adversarial" in plan:
+            text = "The violations are images of the stored set, which may have been crafted on another network."
         command, aim = "deploy-robust train --adversarial", "harden the network itself"
         return Explanation("violations", outcome.reason, (text,), command, aim)
     asked = str(plan.get("command", "check"))

@@ -8,7 +8,6 @@ same pairs under the same attacked images, with an interval over independent sce
 from __future__ import annotations
 
 import math
-import shlex
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,6 +17,7 @@ from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE, quantity
 from deploy_robust.gate.records import INPUT, Status
 from deploy_robust.gate.table import Table
+from deploy_robust.report.advice import Advisor
 from deploy_robust.report.betting import explain_betting
 from deploy_robust.report.records import Explanation
 from deploy_robust.report.wording import digits_of, epsilon, interval, number, with_unit
@@ -63,6 +63,7 @@ class Explainer:
             measurements: All of them.
         """
         self._plan = plan
+        self._advisor = Advisor(plan)
         present = {m.role for m in measurements if m.case.level}
         self._chain = [role for role in (SOURCE, LITERAL, ENGINE) if role in present]
         self._seen_as_engine = {
@@ -84,7 +85,7 @@ class Explainer:
         if outcome.value is None:
             return Explanation("evidence", "nothing was measured for it", ("Nothing was measured for it.",))
         if outcome.requirement.by_betting:
-            return explain_betting(outcome, self._plan, self._engine())
+            return explain_betting(outcome, self._plan, self._advisor.engine)
         if what == "defects":
             return self._defect()
         if what == "attack-lead":
@@ -110,7 +111,7 @@ class Explainer:
                 "engine's: comparing the two says nothing about precision or runtime."
             )
             short = "the source is a surrogate, so that it cannot be attributed"
-            return Explanation("surrogate", short, (text,), *self._check_with_source())
+            return Explanation("surrogate", short, (text,), *self._advisor.with_source())
         alone = self._source_alone(outcome)
         steps = [self._step(outcome, a, b) for a, b in pairwise(self._chain)]
         sentences = [self._describe_source(outcome, alone), *(_describe_step(outcome, step) for step in steps)]
@@ -125,7 +126,7 @@ class Explainer:
             shorts.append(f"the source alone {held} ({_figure(outcome, alone)})")
         if worst is not None:
             shorts.append(f"{worst.name} adds {_change(outcome, worst.change)}")
-        command, purpose = self._next(cause, attacked=bool(outcome.level))
+        command, purpose = self._advisor.against(cause, attacked=bool(outcome.level))
         return Explanation(cause, "; ".join(shorts), tuple(sentences), command, purpose)
 
     def _source_alone(self, outcome: Outcome) -> Outcome:
@@ -169,15 +170,6 @@ class Explainer:
         }[alone.status]
         return f"The source alone {verb}: {_figure(outcome, alone)}."
 
-    def _next(self, cause: str, *, attacked: bool) -> tuple[str, str]:
-        if cause == SOURCE:
-            command = "deploy-robust train --adversarial" if attacked else "deploy-robust train"
-            aim = "harden the network itself" if attacked else "train the network further"
-            return command, f"{aim}: no export can repair its weights"
-        if cause == "precision":
-            return "deploy-robust export --precision fp32", "see whether a higher precision holds what this one lost"
-        return "deploy-robust doctor", "see which runtimes compute correctly on this machine"
-
     # -- the other kinds
 
     def _parity(self, outcome: Outcome) -> Explanation:
@@ -185,16 +177,16 @@ class Explainer:
         points = quantity(line.quantity).points(self._tables.get(ENGINE) or Table([]), 0.0, self._terms.attacks)
         low = -math.inf if line.at_least is None else line.at_least
         high = math.inf if line.at_most is None else line.at_most
-        outside = sum(not low <= point.value <= high for point in points.values())
+        seen = [point.ends or (point.value, point.value) for point in points.values()]
+        outside = sum(end[1] < low or end[0] > high for end in seen)
         other = "the literal reading of its own graph" if line.quantity == "fidelity" else "its source"
         count = f"on {outside} of {outcome.pairs} clean images" if points else "on clean images"
         sentence = (
             f"The engine differs from {other} {count} by more than the bound: what it shows under attack is not what "
             "the network would."
         )
-        purpose = "export again; a sound export passes its own parity check"
-        command = f"deploy-robust export --precision {self._plan.get('precision', 'fp32')}"
-        return Explanation("parity", f"the engine already differs from {other} {count}", (sentence,), command, purpose)
+        advice = self._advisor.against_broken_parity()
+        return Explanation("parity", f"the engine already differs from {other} {count}", (sentence,), *advice)
 
     def _transfer(self, outcome: Outcome) -> Explanation:
         figure = _figure(outcome, outcome)
@@ -204,14 +196,17 @@ class Explainer:
                 "not transfer, so that it has not shown the engine to be robust."
             )
             return Explanation(
-                "transfer", f"the attack did not transfer ({figure})", (sentence,), *self._check_with_source()
+                "transfer", f"the attack did not transfer ({figure})", (sentence,), *self._advisor.with_source()
             )
         cause, name = self._step_name(SOURCE, ENGINE)
         sentence = (
             f"Under the same attacked images the engine loses more than its source does ({figure}): {name} adds it."
         )
         return Explanation(
-            cause, f"{name} adds a loss under attack ({figure})", (sentence,), *self._next(cause, attacked=True)
+            cause,
+            f"{name} adds a loss under attack ({figure})",
+            (sentence,),
+            *self._advisor.against(cause, attacked=True),
         )
 
     def _defect(self) -> Explanation:
@@ -222,8 +217,7 @@ class Explainer:
             "defect",
             f"the engine misbehaved ({kinds})",
             (sentence,),
-            "deploy-robust doctor",
-            "see whether the runtime itself is sound",
+            *self._advisor.against_defects(),
         )
 
     def _weak_attack(self, outcome: Outcome) -> Explanation:
@@ -236,26 +230,26 @@ class Explainer:
             "attack",
             f"the attack does not beat noise on its own source ({figure})",
             (sentence,),
-            *self._check_with_source(),
+            *self._advisor.with_source(),
         )
 
     def _open(self, outcome: Outcome) -> Explanation:
         line = outcome.requirement
+        if line.statistic != "mean" and outcome.low != outcome.high:
+            text = (
+                "The outputs were recorded with 8 bits: rounding them may hide a figure anywhere in the interval, and "
+                "the bound lies inside it."
+            )
+            return Explanation(
+                "evidence", "outputs of 8 bits cannot decide it", (text,), *self._advisor.float_outputs()
+            )
         needed = line.minimum_pairs if outcome.pairs < line.minimum_pairs else _scenes_needed(outcome)
         if needed is None:
             text = "The mean lies so near to its bound that more scenes would hardly decide it."
             return Explanation("evidence", "the mean lies on the bound", (text,))
         what = "pairs are needed" if outcome.pairs < line.minimum_pairs else "scenes would decide it at the same spread"
         text = f"{outcome.scenes} scenes were measured; about {needed} {what}."
-        command = f"deploy-robust check --engine {self._engine()} --limit {needed}"
-        return Explanation("evidence", f"about {needed} {what}", (text,), command, "measure more scenes")
-
-    def _check_with_source(self) -> tuple[str, str]:
-        command = f"deploy-robust check --engine {self._engine()} --source CHECKPOINT"
-        return command, "craft the attack on the very weights that the engine was made from"
-
-    def _engine(self) -> str:
-        return shlex.quote(str((self._plan.get("engine") or {}).get("file") or "ENGINE"))
+        return Explanation("evidence", f"about {needed} {what}", (text,), *self._advisor.more_scenes(needed))
 
 
 def _scenes_needed(outcome: Outcome) -> int | None:

@@ -36,6 +36,10 @@ def render(summary: Summary, run: Run) -> bytes:  # noqa: ARG001  # every format
     suite.add_property("verdict", printable(summary.sentence))
     suite.add_property("engine.sha256", printable(str(engine.get("sha256", ""))))
     suite.add_property("policy", printable(str(policy)))
+    if stored := summary.provenance.get("adversarial"):
+        suite.add_property("adversarial.sha256", printable(str(stored["sha256"])))
+    if outputs := engine.get("outputs"):
+        suite.add_property("outputs.sha256", printable(str(outputs["sha256"])))
     class_name = printable(f"deploy-robust.{policy}")
     for row in summary.outcomes:
         case = TestCase(requirement_name(row), classname=class_name, time=0)

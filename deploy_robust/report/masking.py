@@ -51,9 +51,7 @@ def masking(measurements: Sequence[Measurement]) -> Iterator[str]:
     metric = "psnr" if any("psnr" in m.values and m.case.level for m in engine) else "drift"
     for level in sorted({m.case.level for m in engine if m.case.level}):
         at = [m for m in engine if m.case.level == level and metric in m.values]
-        searched, transferred, adaptive = (
-            _strongest(at, names, metric) for names in (queries, gradients - own, own)
-        )
+        searched, transferred, adaptive = (_strongest(at, names, metric) for names in (queries, gradients - own, own))
         lead = _lead(searched, transferred, scenes)
         if lead is None or lead.low <= 0:
             continue
@@ -87,9 +85,7 @@ def _strongest(measurements: Sequence[Measurement], attacks: set[str], metric: s
     return found
 
 
-def _lead(
-    strong: Mapping[str, Found], weak: Mapping[str, Found], scenes: Mapping[str, str]
-) -> Interval | None:
+def _lead(strong: Mapping[str, Found], weak: Mapping[str, Found], scenes: Mapping[str, str]) -> Interval | None:
     """By how many dB the first leave less than the second, over scenes; None without a common pair."""
     by_scene: dict[str, list[float]] = defaultdict(list)
     for pair in strong.keys() & weak.keys():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from deploy_robust.gate.claims import kept
 from deploy_robust.gate.quantities import quantity
-from deploy_robust.gate.records import FAILURE_RATE, INPUT, REPEAT, Status
+from deploy_robust.gate.records import BIAS, FAILURE_RATE, INPUT, REPEAT, Status
 from deploy_robust.gate.table import Table
 from deploy_robust.report.betting import betting_tests, registered, searches
 from deploy_robust.report.cases import attacked_cases, defects, reference
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deploy_robust.gate.records import Measurement, Outcome, Verdict
+
+_NEAR = 0.1
+"""Grey levels; a bias this near to half a level is taken for truncation."""
 
 
 class Run(Protocol):
@@ -59,7 +62,12 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
         because=because(outcomes),
         next_steps=next_steps(outcomes),
         caps=verdict.caps,
-        notes=(*(str(note) for note in plan.get("notes", ())), *_unrepeatable(measurements), *masking(measurements)),
+        notes=(
+            *(str(note) for note in plan.get("notes", ())),
+            *_unrepeatable(measurements),
+            *_truncated(measurements),
+            *masking(measurements),
+        ),
         pairs=len(table.scenes),
         scenes=len(set(table.scenes.values())),
         levels=tuple(table.levels()),
@@ -92,6 +100,17 @@ def _unrepeatable(measurements: list[Measurement]) -> list[str]:
     return [
         f"engine: not deterministic: asked twice, it answered {len(differing)} of {len(apart)} clean images "
         f"differently, by {max(differing):.2g} at most (peak 1); replays will differ"
+    ]
+
+
+def _truncated(measurements: list[Measurement]) -> list[str]:
+    """A note where recorded outputs seem to have been cut down to integers, and not rounded."""
+    found = sorted(m.values[BIAS] for m in measurements if BIAS in m.values)
+    if not found or abs(found[len(found) // 2] + 0.5) > _NEAR:
+        return []
+    return [
+        "recorded outputs lie half a grey level below their reference: they seem to be truncated; round to the nearest "
+        "level before converting to integers, or parity fails for that"
     ]
 
 

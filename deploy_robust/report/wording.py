@@ -87,8 +87,8 @@ def measured(row: OutcomeRow) -> str:
 
 
 def measured_interval(row: OutcomeRow) -> str:
-    """The interval of a mean or a rate; empty for a minimum or maximum, which stands for itself."""
-    if row.statistic in ("min", "max") or row.value is None:
+    """The interval of a mean or a rate; empty for a minimum or maximum, unless rounding leaves it open."""
+    if row.value is None or (row.statistic in ("min", "max") and row.low == row.high):
         return ""
     return interval(row.low, row.high, digits_of(row.unit))
 

@@ -65,6 +65,35 @@ def test_a_killed_check_goes_on_and_ends_with_the_same_bytes(bench: Any, checked
     assert survived
 
 
+def test_a_killed_attack_goes_on_and_ends_with_the_same_files(bench: Any, points: Points) -> None:
+    def attack(out: str) -> list[str]:
+        return [
+            *("attack", "--source", "tiny.safetensors", "--policy", "tiny.toml", "--limit", "6", "--size", "32"),
+            *("--threads", "1", "--quiet", "--out", out),
+        ]
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    whole = bench.run(*attack("whole-set"))
+    assert whole.code == 0, whole.err
+    wanted, out = files(bench.folder / "whole-set"), bench.folder / "killed-set"
+    with sqlite3.connect(bench.folder / "whole-set.run" / FILE_NAME) as db:
+        moments = [moment - whole.began for (moment,) in db.execute("SELECT finished_at FROM batch")]
+    kills = 0
+    crafting, writing = (min(moments), max(moments)), (max(moments), whole.seconds)
+    for after in points("attack", "DEPLOY_ROBUST_SOAK_ATTACK", 2, crafting, writing):
+        for folder in (out, out.with_name("killed-set.run")):
+            shutil.rmtree(folder, ignore_errors=True)
+        kills += bench.run_and_kill(after, *attack("killed-set"))
+        assert not out.exists() or files(out) == wanted, f"a part of a set after {after:.3f} s"
+        ended = bench.run(*attack("killed-set"))
+        assert ended.code == 0, (after, ended.err)
+        assert files(out) == wanted, f"killed after {after:.3f} s"
+        assert not list(bench.folder.glob(".killed-set*")), "a draft is still there"
+    assert kills
+
+
 def test_killing_the_parent_leaves_no_orphan(bench: Any, checked: Any) -> None:
     out = bench.folder / "orphaned"
     process = bench.start(*bench.check("orphaned", "--limit", "400"))

@@ -1,0 +1,1 @@
+"""Adversarial images that were crafted once and are kept as files, and outputs that were recorded elsewhere."""

@@ -162,7 +162,7 @@ def attack(request: AttackRequest, *, on_progress: Callable[[int, int | None], N
         request.rows,
         deliveries=("8bit",),
     )
-    executor = IsolatedExecutor(execution, judged=ENGINE, timeout=request.timeout)
+    executor = IsolatedExecutor(execution, judged=frozenset({ENGINE}), timeout=request.timeout)
     try:
         facts = executor.start()
         terms = Terms(judged_attacks(policy, facts.adapted))

@@ -105,7 +105,7 @@ def check(
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
     registration = register(policy, pairs, request.seed)
-    executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
+    executor = IsolatedExecutor(request.execution(policy), judged=frozenset({ENGINE}), timeout=request.timeout)
     try:
         facts = executor.start()
         terms, requirements = facts.terms(policy, paired=pairs.paired)

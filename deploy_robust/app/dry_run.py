@@ -66,7 +66,7 @@ def estimate(request: CheckRequest) -> Estimate:
 
     policy = load_policy(request.policy)
     pairs = open_pairs(request.pairs)
-    executor = IsolatedExecutor(request.execution(policy), judged=ENGINE, timeout=request.timeout)
+    executor = IsolatedExecutor(request.execution(policy), judged=frozenset({ENGINE}), timeout=request.timeout)
     try:
         started = time.perf_counter()
         facts = executor.start()

@@ -84,7 +84,7 @@ class Execution:
             seed=self.seed,
             deliveries=self.deliveries if stored is None else ("8bit",),
             references=roster.references,
-            judged=ENGINE,
+            judged=frozenset({ENGINE}),
             clean_only=frozenset() if adapted else frozenset({LITERAL}),
             recorded=None if roster.recorded is None else roster.recorded["form"],
             rows=self.rows,

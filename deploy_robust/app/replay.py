@@ -155,7 +155,7 @@ def replay(
         plan["threads"],
         rows=plan["batch"]["rows"],
     )
-    executor = IsolatedExecutor(execution, judged=ENGINE, timeout=timeout)
+    executor = IsolatedExecutor(execution, judged=frozenset({ENGINE}), timeout=timeout)
     try:
         facts = executor.start()
         _check_opened(facts, plan)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-import numpy as np
 import torch
 
 from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
+from deploy_robust.gate.images import codes_of, keep, keep_codes, to_image
 from deploy_robust.gate.parity import compare, compare_rounded
+from deploy_robust.gate.prepared import PreparedPairs
 from deploy_robust.gate.records import (
     BIAS,
     CLEAN,
@@ -20,23 +20,26 @@ from deploy_robust.gate.records import (
     INPUT,
     LOW,
     REPEAT,
+    ROWS,
     BatchResult,
     Case,
     Defect,
     Flight,
     Measurement,
-    digest_of_image,
 )
+from deploy_robust.gate.row_probe import differences, row_answers
 from deploy_robust.metrics.psnr import psnr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from deploy_robust.attacks.attack import Attack, Crafted
-    from deploy_robust.data.pairs import Pair, PairSource
+    from deploy_robust.data.pairs import PairSource
+    from deploy_robust.gate.prepared import Prepared
     from deploy_robust.gate.records import Batch, Delivery
     from deploy_robust.restorer import Restorer
 
@@ -50,8 +53,6 @@ DRIFT = "drift"
 _ULPS = 1e-6
 """Differences below this are the rounding of floats, far below a grey level."""
 
-_RECENT_PAIRS = 32
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedAttack:
@@ -60,27 +61,13 @@ class PlannedAttack:
     Attributes:
         attack: The attack.
         against: Role of that network; None for attacks that look at none.
+        drawn_as: Name that its random draws are keyed by; None takes that of its cases. One attack on several networks
+            starts from the same draws everywhere, and what differs then is the networks' doing.
     """
 
     attack: Attack
     against: str | None = None
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """A pair as tensors, with the clean outputs that were computed for it so far.
-
-    Attributes:
-        pair: The pair.
-        rainy: (1, 3, H, W) float32 in [0, 1].
-        truth: The ground truth likewise; None where there is none.
-        clean: Output on the rainy image by role, (1, 3, H, W) float32, or the defect that came instead.
-    """
-
-    pair: Pair
-    rainy: Tensor
-    truth: Tensor | None
-    clean: dict[str, Tensor | Defect]
+    drawn_as: str | None = None
 
 
 class LocalExecutor:
@@ -101,7 +88,8 @@ class LocalExecutor:
         seed: int,
         deliveries: tuple[Delivery, ...] = ("8bit", "float"),
         references: Mapping[str, tuple[str, str]] | None = None,
-        judged: str = "engine",
+        judged: frozenset[str] = frozenset({"engine"}),
+        keep_outputs: bool = True,
         clean_only: frozenset[str] = frozenset(),
         recorded: Literal["8bit", "float32"] | None = None,
         rows: int | None = None,
@@ -118,7 +106,8 @@ class LocalExecutor:
             seed: The run's seed; all draws are keyed by it.
             deliveries: How attacked images reach the networks.
             references: Parity figure to (role, role of its reference): compared on clean images.
-            judged: Role whose 8-bit outputs are kept for the report.
+            judged: Roles of the engines under test: asked twice, named to a supervisor with the images that they see.
+            keep_outputs: Whether the 8-bit outputs of judged roles are kept for the report.
             clean_only: Roles that are not shown attacked images: they serve as a reference of parity.
             recorded: How the judged engine's outputs were recorded, where they were: it is then not asked twice, and
                 parity of 8-bit outputs is known within rounding only.
@@ -127,8 +116,7 @@ class LocalExecutor:
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
                 was in flight when this process ended.
         """
-        self._source = pairs
-        self._index = {id_: index for index, id_ in enumerate(pairs.ids())}
+        self._prepared = PreparedPairs(pairs)
         self._subjects = subjects
         self._attacks = attacks
         self._metrics = metrics
@@ -136,11 +124,11 @@ class LocalExecutor:
         self._deliveries = deliveries
         self._references = references or {}
         self._judged = judged
+        self._kept = judged if keep_outputs else frozenset()
         self._clean_only = clean_only
         self._recorded = recorded
         self._rows = rows
         self._notify = notify
-        self._recent: OrderedDict[str, _Prepared] = OrderedDict()
 
     def execute(self, batch: Batch) -> BatchResult:
         """Measures every case of a batch."""
@@ -150,6 +138,10 @@ class LocalExecutor:
             if attack == CLEAN:
                 for case in cases:
                     found[case] = list(self._measure_clean(case, images))
+                continue
+            if attack == ROWS:
+                for case in cases:
+                    found[case] = list(self._measure_rows(case))
                 continue
             for _, same_size in _grouped(cases, lambda case: self._prepared(case.pair).pair.size):
                 rows = self._rows or len(same_size)
@@ -161,7 +153,7 @@ class LocalExecutor:
 
     def _measure_clean(self, case: Case, images: dict[str, NDArray[np.uint8]]) -> Iterator[Measurement]:
         prepared = self._prepared(case.pair)
-        seen = _keep(prepared.rainy, images)
+        seen = keep(prepared.rainy, images)
         blank = Measurement(case, prepared.pair.scene, INPUT, "8bit", input_image=seen)
         if prepared.truth is not None:
             yield replace(blank, values=self._score(prepared.rainy, prepared.truth), output_image=seen)
@@ -174,17 +166,17 @@ class LocalExecutor:
             for figure, (of, reference) in self._references.items():
                 if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
                     values |= self._parity(figure, role, other.to(output.device), output)
-            if role == self._judged and self._recorded is None:
+            if role in self._judged and self._recorded is None:
                 (again,) = self._outputs(role, prepared.rainy, [case], "8bit")
                 if isinstance(again, Defect):
                     yield replace(blank, role=role, defect=again)
                     continue
                 values[REPEAT] = float((again - output).abs().max())
-            kept = _keep(output, images) if role == self._judged else ""
+            kept = keep(output, images) if role in self._kept else ""
             yield replace(blank, role=role, values=values, output_image=kept)
 
     def _parity(self, figure: str, role: str, reference: Tensor, output: Tensor) -> dict[str, float]:
-        if role != self._judged or self._recorded != "8bit":
+        if role not in self._judged or self._recorded != "8bit":
             (apart,) = compare(reference, output)
             return {f"{figure}_db": apart.psnr_db, f"{figure}_max_abs": apart.max_abs}
         (rounded,) = compare_rounded(reference, output)
@@ -199,10 +191,30 @@ class LocalExecutor:
             BIAS: float((output.double() - reference.double().clamp(0, 1)).mean() * 255),
         }
 
-    def _clean_output(self, prepared: _Prepared, role: str) -> Tensor | Defect:
+    def _clean_output(self, prepared: Prepared, role: str) -> Tensor | Defect:
         if role not in prepared.clean:
             (prepared.clean[role],) = self._outputs(role, prepared.rainy, [Case(prepared.pair.id)], "8bit")
         return prepared.clean[role]
+
+    def _measure_rows(self, case: Case) -> Iterator[Measurement]:
+        """Whether the judged engines answer the clean image alike in every row of a batch, and as they do alone."""
+        prepared = self._prepared(case.pair)
+        for role in self._subjects:
+            alone = self._clean_output(prepared, role) if role in self._judged else None
+            if alone is None or isinstance(alone, Defect):
+                continue  # not under test, or its defect on the clean image is on record
+            blank = Measurement(case, prepared.pair.scene, role, "8bit")
+            try:
+                with torch.no_grad(), self._flying(role, prepared.rainy, [case], "8bit"):
+                    answers = row_answers(self._subjects[role], prepared.rainy)
+            except EngineDefect as defect:
+                yield replace(blank, defect=Defect(defect.kind, str(defect)))
+                continue
+            found = _finite(answers)
+            if isinstance(found, Defect):
+                yield replace(blank, defect=found)
+            else:
+                yield replace(blank, values=differences(found, alone))
 
     # -- attacked images
 
@@ -228,8 +240,8 @@ class LocalExecutor:
             return found
         facts = {name: value.cpu() for name, value in crafted.facts.items()}
         attacked = crafted.images.detach().cpu()
-        codes = _codes(attacked)
-        seen = [_keep_codes(code, images) for code in codes]
+        codes = codes_of(attacked)
+        seen = [keep_codes(code, images) for code in codes]
         searched = planned.attack.access is Access.QUERIES
         together = 1 if searched else len(cases)
         rounded = codes.to(torch.float32) / 255
@@ -256,11 +268,11 @@ class LocalExecutor:
                         values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
                     if role == against and delivery == "8bit":
                         values |= {name: float(value[i]) for name, value in facts.items()}
-                    kept = _keep(output, images) if role == self._judged and delivery == "8bit" else ""
+                    kept = keep(output, images) if role in self._kept and delivery == "8bit" else ""
                     found[cases[i]].append(replace(m, values=values, output_image=kept))
         return found
 
-    def _craft(self, planned: PlannedAttack, cases: list[Case], rows: list[_Prepared]) -> Crafted:
+    def _craft(self, planned: PlannedAttack, cases: list[Case], rows: list[Prepared]) -> Crafted:
         """Adversarial images, one row for each case."""
         restorer = None if planned.against is None else self._subjects[planned.against]
         device = "cpu" if restorer is None else restorer.capabilities.device
@@ -269,7 +281,7 @@ class LocalExecutor:
             x=torch.cat([row.rainy for row in rows]).to(device),
             eps=torch.tensor([case.level / 255 for case in cases], device=device).view(-1, 1, 1, 1),
             seed=self._seed,
-            keys=tuple((case.pair, case.attack, case.level) for case in cases),
+            keys=tuple((case.pair, planned.drawn_as or case.attack, case.level) for case in cases),
             restore=None if restorer is None else self._watched(str(planned.against), cases, rows),
             clean_output=None
             if planned.against is None
@@ -302,7 +314,7 @@ class LocalExecutor:
         for start in range(0, len(cases), size):
             yield from self._outputs(role, x[start : start + size], cases[start : start + size], delivery)
 
-    def _watched(self, role: str, cases: list[Case], rows: list[_Prepared]) -> Callable[[Tensor], Tensor]:
+    def _watched(self, role: str, cases: list[Case], rows: list[Prepared]) -> Callable[[Tensor], Tensor]:
         """The network of that role for an attack to call; its calls are told under the images that are attacked."""
         restorer, rainy = self._subjects[role], torch.cat([row.rainy for row in rows])
 
@@ -318,7 +330,7 @@ class LocalExecutor:
         if self._notify is None:
             yield
             return
-        images = tuple(_to_image(row) for row in _codes(x)) if role == self._judged else ()
+        images = tuple(to_image(row) for row in codes_of(x)) if role in self._judged else ()
         scenes = tuple(self._prepared(case.pair).pair.scene for case in cases)
         self._notify(Flight(role, tuple(cases), scenes, delivery, images))
         try:
@@ -328,19 +340,6 @@ class LocalExecutor:
 
     def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:
         return {name: float(metric(output, truth.to(output.device))[0]) for name, metric in self._metrics.items()}
-
-    # -- pairs
-
-    def _prepared(self, id_: str) -> _Prepared:
-        if id_ in self._recent:
-            self._recent.move_to_end(id_)
-            return self._recent[id_]
-        pair = self._source[self._index[id_]]
-        truth = None if pair.clean is None else _to_tensor(pair.clean)
-        self._recent[id_] = prepared = _Prepared(pair, _to_tensor(pair.rainy), truth, {})
-        while len(self._recent) > _RECENT_PAIRS:
-            self._recent.popitem(last=False)
-        return prepared
 
 
 def _grouped(cases: Iterable[Case], key: Callable[[Case], K]) -> Iterator[tuple[K, list[Case]]]:
@@ -363,30 +362,3 @@ def _tensor(value: Tensor | Defect | None) -> Tensor:
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"an image was expected here, and there is {value!r}")
     return value
-
-
-def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(torch.float32) / 255
-
-
-def _codes(x: Tensor) -> Tensor:
-    """[0, 1] floats to the 8-bit codes of a camera, rounded half to even."""
-    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _keep(x: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
-    """Notes (1, 3, H, W) floats as an 8-bit image and returns its SHA-256."""
-    return _keep_codes(_codes(x.detach()[0]), images)
-
-
-def _keep_codes(codes: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
-    image = _to_image(codes)
-    sha256 = digest_of_image(image)
-    images[sha256] = image
-    return sha256
-
-
-def _to_image(codes: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) uint8 to (H, W, 3)."""
-    return np.ascontiguousarray(codes.permute(1, 2, 0).cpu().numpy())

@@ -59,7 +59,7 @@ class IsolatedExecutor(Generic[F]):
         self,
         builder: Callable[[Callable[[Flight | None], None]], tuple[Any, F]],
         *,
-        judged: str,
+        judged: frozenset[str],
         timeout: float,
         loading: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
@@ -69,7 +69,7 @@ class IsolatedExecutor(Generic[F]):
         Args:
             builder: Picklable; makes the executor and its facts in the child. It is given a function that must be told
                 of every engine call: the flight before, None after.
-            judged: Role whose crashes and hangs are the engine's own.
+            judged: Roles whose crashes and hangs are the engines' own.
             timeout: Seconds that one call of a network may take.
             loading: Seconds that opening the networks may take.
             clock: Monotonic seconds.
@@ -154,7 +154,7 @@ class IsolatedExecutor(Generic[F]):
             result: BatchResult = answer
             return result, True
         self.close()
-        if flight is None or flight.role != self._judged:
+        if flight is None or flight.role not in self._judged:
             what = "an attack" if flight is None else f"the {flight.role}"
             raise RunError(f"{what} took more than {self._timeout:g} seconds for one call: give it more with --timeout")
         return _defective(flight, Defect("timeout", f"no answer within {self._timeout:g} seconds")), False
@@ -202,7 +202,7 @@ class IsolatedExecutor(Generic[F]):
                 "the process for batches was killed from outside, mostly for want of memory: use smaller images, "
                 "--batch 1 or more memory, and repeat the command to go on"
             )
-        if flight is None or flight.role != self._judged:
+        if flight is None or flight.role not in self._judged:
             where = "between two engine calls" if flight is None else f"inside the {flight.role}"
             raise RunError(f"the process for batches died {where} ({how}): this is not the engine's doing; see above")
         return _defective(flight, Defect("crash", f"the engine ended its process ({how})"))

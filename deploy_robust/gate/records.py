@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CLEAN = "clean"
 """Name of the attack that leaves the image as it is."""
 
+ROWS = "rows"
+"""Name of the attack that is none: the clean image in every row of a batch in turn."""
+
 INPUT = "input"
 """Role of the image before any engine: its measurements compare the rainy input itself with the ground truth."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 HERE = os.getpid()
+JUDGED = frozenset({"engine"})
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def isolated(scripted: ModuleType) -> Iterator[IsolatedExecutor[Any]]:
-    executor: IsolatedExecutor[Any] = IsolatedExecutor(scripted.Builder(), judged="engine", timeout=0.5)
+    executor: IsolatedExecutor[Any] = IsolatedExecutor(scripted.Builder(), judged=JUDGED, timeout=0.5)
     yield executor
     executor.close()
 
@@ -83,20 +84,20 @@ def test_errors_come_back_as_they_are(isolated: IsolatedExecutor[str]) -> None:
 
 
 def test_a_load_that_ends_the_process_is_told(scripted: ModuleType) -> None:
-    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("abort"), judged="engine", timeout=5)
+    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("abort"), judged=JUDGED, timeout=5)
     with pytest.raises(EnvironmentProblem, match="SIGABRT"):
         executor.start()
     executor.close()
 
 
 def test_a_load_that_hangs_is_told(scripted: ModuleType) -> None:
-    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("hang"), judged="engine", timeout=5, loading=4)
+    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("hang"), judged=JUDGED, timeout=5, loading=4)
     with pytest.raises(EnvironmentProblem, match="did not end within 4 seconds"):
         executor.start()
 
 
 def test_a_load_that_is_refused_is_told_with_its_kind(scripted: ModuleType) -> None:
-    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("refuse"), judged="engine", timeout=5)
+    executor: IsolatedExecutor[str] = IsolatedExecutor(scripted.Builder("refuse"), judged=JUDGED, timeout=5)
     with pytest.raises(EngineDefect, match="wrong shape") as caught:
         executor.start()
     assert caught.value.kind == "shape"

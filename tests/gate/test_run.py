@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ from deploy_robust.errors import EngineDefect, RunError
 from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.planners import Grid, StopWhen
-from deploy_robust.gate.records import CLEAN, INPUT, Case, Requirement, Status
+from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, ROWS, Case, Measurement, Requirement, Status
+from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
 from deploy_robust.gate.runner import run
 from deploy_robust.gate.store import SqliteStore
 from deploy_robust.metrics.registry import METRICS
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from deploy_robust.gate.records import Batch, BatchResult, Measurement
+    from deploy_robust.gate.records import Batch, BatchResult
 
 
 @dataclass
@@ -115,6 +116,37 @@ def test_a_grid_measures_two_engines_on_every_case(store: SqliteStore) -> None:
     for m in found:
         if m.input_image:
             assert store.image(m.input_image).shape == (40, 48, 3)
+
+
+def several(**options: Any) -> list[Measurement]:
+    """Two engines under test on one pair, clean, in rows, and under one attack that is crafted on each of them."""
+    local = LocalExecutor(
+        pairs=Pairs(),
+        subjects={"a": Restorer(FunctionEngine(darken)), "b": Restorer(FunctionEngine(torch.clone))},
+        attacks={f"corners on {role}": PlannedAttack(random_corners(draws=2), role, "corners") for role in "ab"},
+        metrics={"psnr": METRICS["psnr"]},
+        seed=3,
+        deliveries=("8bit",),
+        judged=frozenset({"a", "b"}),
+        **options,
+    )
+    cases = (Case("pair-0"), Case("pair-0", ROWS), *(Case("pair-0", f"corners on {role}", 2.0) for role in "ab"))
+    return list(local.execute(cases).measurements)
+
+
+def test_every_engine_under_test_is_asked_twice_and_in_every_row() -> None:
+    found = {(m.case.attack, m.role): m for m in several()}
+    for role in "ab":
+        assert found[CLEAN, role].values[REPEAT] == 0
+        assert found[ROWS, role].values == {ROWS_APART: 0.0, BATCH_APART: 0.0, BATCH_DB: np.inf}
+        assert all(m.output_image for key, m in found.items() if key[1] == role and key[0] != ROWS)
+    assert not any(m.output_image for m in several(keep_outputs=False) if m.role != INPUT)
+
+
+def test_one_attack_on_several_networks_starts_from_the_same_draws() -> None:
+    """The network that it looks at and the loss are then all that differs; two that choose alike see the same image."""
+    seen = {m.case.attack: m.input_image for m in several() if m.role == "a"}
+    assert seen["corners on a"] == seen["corners on b"]
 
 
 def test_a_planner_that_stops_at_the_first_failure_goes_through_the_same_runner(store: SqliteStore) -> None:

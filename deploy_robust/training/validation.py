@@ -92,7 +92,20 @@ def validate(model: Derainer, held_out: PairPool, device: str, attacked: Attacke
 def attacked_psnr(
     model: Derainer, pair: Pair, levels: Sequence[float], *, iterations: int = 20, device: str = "cpu"
 ) -> list[float]:
-    """PSNR in dB of a network's answers to PGD on itself (LMSE, best iterate), the camera rounding to 8 bits.
+    """PSNR in dB of `attacked_answers`, one for each level.
+
+    Raises:
+        UsageError: The pair has no ground truth.
+    """
+    answers, truth = attacked_answers(model, pair, levels, iterations=iterations, device=device)
+    values: list[float] = psnr(answers, truth).tolist()
+    return values
+
+
+def attacked_answers(
+    model: Derainer, pair: Pair, levels: Sequence[float], *, iterations: int = 20, device: str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """A network's answers to PGD on itself (LMSE, best iterate), the camera rounding to 8 bits.
 
     Args:
         model: In evaluation mode.
@@ -100,6 +113,9 @@ def attacked_psnr(
         levels: Epsilons in grey levels, attacked as one batch; draws are keyed by the pair's id and the level.
         iterations: Of PGD, alpha is epsilon / 4.
         device: Torch device string.
+
+    Returns:
+        One answer for each level, and the ground truth as often, (levels, 3, H, W) each.
 
     Raises:
         UsageError: The pair has no ground truth.
@@ -125,8 +141,7 @@ def attacked_psnr(
     )
     attacked = (pgd_lmse(iterations=iterations).craft(task).images * 255).round() / 255
     with torch.inference_mode():
-        values: list[float] = psnr(model(attacked), truth.expand(rows, -1, -1, -1)).tolist()
-    return values
+        return model(attacked), truth.expand(rows, -1, -1, -1)
 
 
 def _own(answer: Tensor) -> Tensor:

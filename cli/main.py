@@ -30,6 +30,7 @@ COMMANDS = {
     "runs": "List run folders, show one, drop stored images to save room.",
     "export": "Turn a trained network into ONNX engines with verified parity.",
     "train": "Train a network of the zoo.",
+    "train-vision": "Train a network that looks at derained images: segmentation or pedestrians.",
     "models": "List the networks of the zoo: presets, parameters, cost, sizes, references, licences.",
     "doctor": "Find out what is installed and which engines really run here.",
 }
@@ -45,7 +46,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             raise click.UsageError(f"there is no command {name!r}: {instead_of(name, COMMANDS)}", ctx)
-        command: click.Command = importlib.import_module(f"deploy_robust.cli.{name}").command
+        command: click.Command = importlib.import_module(f"deploy_robust.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -242,7 +242,7 @@ def _from_factory(what: str, request: SourceRequest) -> Opened:
     import torch
 
     from deploy_robust.artefact.io_description import IODescription, SizeRule
-    from deploy_robust.models.checkpoints import weights_sha256
+    from deploy_robust.models.weights_file import weights_sha256
 
     module_name, _, factory_name = what.partition(":")
     if str(Path.cwd()) not in sys.path:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file as load_safetensors
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from deploy_robust.artefact.files import write_bytes
 from deploy_robust.errors import CheckpointError, UsageError
 from deploy_robust.models.derainer import ModelIdentity
 from deploy_robust.models.registry import MODELS
+from deploy_robust.models.weights_file import (
+    SUFFIX,
+    load_strictly,
+    read_weights,
+    require_file,
+    weights_sha256,
+    write_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,11 +30,8 @@ if TYPE_CHECKING:
     from deploy_robust.models.derainer import Derainer
 
 FORMAT = "deploy-robust weights 1"
-SUFFIX = ".safetensors"
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".tar")
 
-# One JSON string under one key: safetensors writes its metadata in random order, and one key has only one order.
-_METADATA_KEY = "deploy_robust"
 _WRAPPERS = ("state_dict", "net", "model", "params")
 _SHIPPED = Path(__file__).with_name("weights")
 
@@ -54,16 +55,6 @@ class CheckpointInfo:
     official: bool = False
 
 
-def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and little-endian values in order of name: the same for the same weights."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        digest.update(f"{key}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1e".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save_checkpoint(path: Path, model: Derainer, record: Mapping[str, Any]) -> CheckpointInfo:
     """Writes weights and metadata as one safetensors file; a reader sees the old file or the whole new one.
 
@@ -76,25 +67,19 @@ def save_checkpoint(path: Path, model: Derainer, record: Mapping[str, Any]) -> C
         UsageError: The path has another suffix, or the model was not built by the registry.
         InputError: The file cannot be written.
     """
-    if path.suffix != SUFFIX:
-        raise UsageError(f"weights are written as {SUFFIX} (got {path.name!r}): change the suffix")
     if model.identity is None:
         raise UsageError(
             "this model was not built by the registry, so nobody could load its weights: use MODELS.create"
         )
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    info = CheckpointInfo(model.identity, weights_sha256(state), dict(record), origin=str(path))
     metadata = {
         "format": FORMAT,
         "model": model.identity.name,
         "preset": model.identity.preset,
         "arguments": dict(model.identity.arguments),
-        "weights_sha256": info.weights_sha256,
-        "record": info.record,
+        "record": dict(record),
     }
-    text = json.dumps(metadata, sort_keys=True)
-    write_bytes(path, safetensors_bytes(state, metadata={_METADATA_KEY: text}))
-    return info
+    digest = write_weights(path, model.state_dict(), metadata)
+    return CheckpointInfo(model.identity, digest, dict(record), origin=str(path))
 
 
 def load_checkpoint(path: Path) -> tuple[Derainer, CheckpointInfo]:
@@ -106,19 +91,14 @@ def load_checkpoint(path: Path) -> tuple[Derainer, CheckpointInfo]:
     Raises:
         CheckpointError: The file is missing, damaged, of another kind, or its weights do not fit.
     """
-    metadata, state = _read_safetensors(path)
+    metadata, state = read_weights(path, FORMAT)
     identity = ModelIdentity(metadata["model"], metadata["preset"], metadata["arguments"])
-    found = weights_sha256(state)
-    if found != metadata["weights_sha256"]:
-        raise CheckpointError(
-            f"{path}: the weights do not have the hash that the file states: it is damaged, copy it again"
-        )
     try:
         model = MODELS.create(identity.name, identity.preset, **identity.arguments)
     except UsageError as error:
         raise CheckpointError(f"{path} holds weights of a model that this version cannot build: {error}") from error
-    _load_strictly(model, state, path)
-    return model.eval(), CheckpointInfo(identity, found, metadata["record"], origin=str(path))
+    load_strictly(model, state, path, str(model.identity))
+    return model.eval(), CheckpointInfo(identity, metadata["weights_sha256"], metadata["record"], origin=str(path))
 
 
 def load_official(name: str, preset: str, path: Path) -> tuple[Derainer, CheckpointInfo]:
@@ -137,7 +117,7 @@ def load_official(name: str, preset: str, path: Path) -> tuple[Derainer, Checkpo
     spec = MODELS.spec(name)
     model = MODELS.create(name, preset)
     state = spec.from_official(_read_pickle(path))
-    _load_strictly(model, state, path)
+    load_strictly(model, state, path, str(model.identity))
     info = CheckpointInfo(model.identity, weights_sha256(model.state_dict()), origin=str(path), official=True)
     return model.eval(), info
 
@@ -187,7 +167,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix != SUFFIX:
         return _read_pickle(path)
-    _require_file(path)
+    require_file(path)
     try:
         state: dict[str, Tensor] = load_safetensors(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -195,28 +175,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    _require_file(path)
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
-    if text is None:
-        raise CheckpointError(f"{path} has no deploy-robust metadata: save it with deploy_robust.models.checkpoints")
-    try:
-        metadata: dict[str, Any] = json.loads(text)
-        missing = {"format", "model", "preset", "arguments", "weights_sha256", "record"} - set(metadata)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: its metadata is not JSON ({error})") from error
-    if missing or metadata["format"] != FORMAT:
-        raise CheckpointError(f"{path} is of another format than {FORMAT!r} (got {metadata.get('format')!r})")
-    return metadata, state
-
-
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    _require_file(path)
+    require_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -237,37 +197,3 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
                 f"{path} holds more than tensors ({key!r} is a {type(value).__name__}): save model.state_dict()"
             )
     return {key.removeprefix("module."): value for key, value in content.items()}
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not a file: check the path of the weights")
-
-
-def _load_strictly(model: Derainer, state: Mapping[str, Tensor], path: Path) -> None:
-    """Copies weights into a model; every key and shape must fit and every value be finite."""
-    own = model.state_dict()
-    problems = [
-        _some("missing", [key for key in own if key not in state]),
-        _some("unexpected", [key for key in state if key not in own]),
-        _some(
-            "of another shape",
-            [
-                f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-                for key in own
-                if key in state and own[key].shape != state[key].shape
-            ],
-        ),
-        _some("not finite", [key for key, value in state.items() if not torch.isfinite(value).all()]),
-    ]
-    if any(problems):
-        found = "; ".join(problem for problem in problems if problem)
-        raise CheckpointError(f"{path} does not fit {model.identity}: {found}; is it another network or preset?")
-    model.load_state_dict(dict(state))
-
-
-def _some(what: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{what}: {', '.join(keys[:3])}{more}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from deploy_robust.models.derainer import Derainer
+Network = TypeVar("Network", bound=nn.Module)
 
 
-class WeightAverage:
+class WeightAverage(Generic[Network]):
     """``average <- d * average + (1 - d) * weights`` after each step, d = min(decay, (1 + t) / (10 + t)).
 
     The rising d lets early weights, which are worse, fade. Buffers (running statistics, counters) are copied.
@@ -24,12 +24,12 @@ class WeightAverage:
         model: A network of its own with the averaged weights.
     """
 
-    def __init__(self, model: Derainer, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model: Network = copy.deepcopy(model).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, model: Derainer, step: int) -> None:
+    def update(self, model: Network, step: int) -> None:
         """Takes in the weights after `step` steps, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, weights in zip(self.model.parameters(), model.parameters(), strict=True):

@@ -12,7 +12,7 @@ import torch
 
 from deploy_robust.artefact.files import make_folder, write_bytes
 from deploy_robust.errors import RunError
-from deploy_robust.models.checkpoints import weights_sha256
+from deploy_robust.models.weights_file import weights_sha256
 from deploy_robust.training.average import WeightAverage
 from deploy_robust.training.crops import CropSampler
 from deploy_robust.training.losses import parse_loss

@@ -1,0 +1,1 @@
+"""Training of vision networks on labelled scenes."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     multiple=True,
     default=("fp32", "int8"),
     show_default=True,
-    help="fp32, fp16, bf16, int8 (for ONNX Runtime) or int8-tensorrt; give it once for each.",
+    help="fp32, fp16, bf16, int8 (for ONNX Runtime), int8-tensorrt or fp8; give it once for each.",
 )
 @click.option(
     "--target",

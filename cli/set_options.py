@@ -48,7 +48,7 @@ def set_options(command: F) -> F:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+            type=click.Choice(["fp32", "fp16", "bf16", "int8", "fp8"]),
             help="What the recorded engine computes in, where no --engine says it.",
         ),
     )

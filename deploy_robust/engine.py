@@ -30,7 +30,7 @@ class Capabilities:
         deterministic: Whether the runtime promises the same bits for the same batch.
         differentiable: Whether autograd runs through `Engine.run`.
         arithmetic: ``literal`` when the graph's own operators run one by one, ``fused`` when they may be replaced.
-        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8`` as the graph or the module says; ``unknown`` otherwise.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8`` as graph or module say; ``unknown`` otherwise.
         tags: Anything else worth a line in the report.
     """
 

@@ -20,12 +20,16 @@ from deploy_robust.exporters.finishing import finished
 from deploy_robust.exporters.quiet import quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnx
 
     from deploy_robust.artefact.exporter import Calibration, Exported, ExportRequest
 
 QUANTISED = ("Conv", "Gemm", "MatMul")
 """Operator types whose inputs and weights are quantised."""
+
+NOTHING_LEFT = "no convolution is left to quantise: the others are to stay in float"
 
 _OPTIONS = {
     "ActivationSymmetric": True,
@@ -58,7 +62,8 @@ class Int8Tensorrt:
             raise ExportError("int8-tensorrt needs the fp32 graph and calibration images")
         try:
             with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
-                model = quantise(request.graph, request.calibration, Path(folder), ends=request.settings.quantise_ends)
+                excluded = nothing if request.settings.quantise_ends else end_convolutions
+                model = quantise(request.graph, request.calibration, Path(folder), excluded)
         except (ValueError, RuntimeError, AssertionError) as error:
             raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error
         if broken := findings(model):
@@ -66,14 +71,16 @@ class Int8Tensorrt:
         return finished(request, model, ("onnx", "onnxruntime"))
 
 
-def quantise(graph: Path, calibration: Calibration, folder: Path, *, ends: bool = False) -> onnx.ModelProto:
+def quantise(
+    graph: Path, calibration: Calibration, folder: Path, excluded: Callable[[onnx.ModelProto], list[str]]
+) -> onnx.ModelProto:
     """The int8 graph in memory.
 
     Args:
         graph: fp32 graph with NCHW input in [0, 1].
         calibration: Images and method.
         folder: For the library's temporary files.
-        ends: Whether the first and the last convolution are quantised too.
+        excluded: Names of the nodes of a graph that stay in float.
 
     Raises:
         ValueError: There are no images, nothing can be quantised, or the library refuses the graph.
@@ -88,7 +95,6 @@ def quantise(graph: Path, calibration: Calibration, folder: Path, *, ends: bool 
     prepared = folder / "prepared.onnx"
     quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
     kinds = list(QUANTISED)
-    excluded = [] if ends else end_convolutions(onnx.load(str(prepared)))
     ranges = collect_ranges(prepared, kinds, calibration, folder, symmetric=True)
     quantizer = QDQQuantizer(
         load_model_with_shape_infer(prepared),
@@ -98,7 +104,7 @@ def quantise(graph: Path, calibration: Calibration, folder: Path, *, ends: bool 
         QuantType.QInt8,
         ranges,
         [],
-        excluded,
+        excluded(onnx.load(str(prepared))),
         kinds,
         dict(_OPTIONS),
     )
@@ -106,9 +112,14 @@ def quantise(graph: Path, calibration: Calibration, folder: Path, *, ends: bool 
     quantizer.model.topological_sort()
     model: onnx.ModelProto = quantizer.model.model
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise ValueError("no convolution is left to quantise: the network has only a first and a last one")
+        raise ValueError(NOTHING_LEFT)
     model.producer_name, model.producer_version = "onnxruntime.quantization", onnxruntime.__version__
     return model
+
+
+def nothing(model: onnx.ModelProto) -> list[str]:  # noqa: ARG001
+    """No node stays in float."""
+    return []
 
 
 def end_convolutions(model: onnx.ModelProto) -> list[str]:

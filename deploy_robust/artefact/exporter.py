@@ -167,7 +167,7 @@ class Exporter(Protocol):
 
     @property
     def precision(self) -> str | None:
-        """Precision of the artefact, ``fp32``, ``fp16``, ``bf16``, ``int8``; None for that of any graph it is given."""
+        """``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``; None for that of any graph it is given."""
         ...
 
     @property

@@ -103,7 +103,7 @@ class Manifest:
 
     Attributes:
         artefact: The file it belongs to.
-        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``.
         exporter: Name of the exporter that wrote it.
         versions: Versions of the libraries that took part.
         io: How it takes and gives images.

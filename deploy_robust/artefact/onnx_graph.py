@@ -48,7 +48,7 @@ class GraphFacts:
     Attributes:
         image: The input.
         answer: The output.
-        precision: ``int8``, ``fp16``, ``bf16`` or ``fp32``, by its operators and its weights.
+        precision: ``int8``, ``fp8``, ``fp16``, ``bf16`` or ``fp32``, by its operators and its weights.
         opset: Version of the default operator set.
         metadata: ``metadata_props`` of the file.
     """
@@ -176,14 +176,17 @@ def inspect(path: Path) -> GraphFacts:
 
 
 def precision_of(model: onnx.ModelProto) -> str:
-    """``int8`` where any operator is quantised, else the type of most weights: ``fp32``, ``fp16`` or ``bf16``."""
+    """``int8`` where any operator is quantised, else the type of most weights: ``fp32``, ``fp16`` or ``bf16``.
+
+    A graph whose quantisers all write 8-bit floats is ``fp8``.
+    """
     from onnx import TensorProto
 
     nodes = list(_nodes(model.graph.node))
     for function in model.functions:
         nodes.extend(_nodes(function.node))
     if any(node.op_type.startswith(_QUANTISED_OPS) for node in nodes):
-        return "int8"
+        return "fp8" if _quantises_to_floats(model, nodes) else "int8"
     elements: Counter[int] = Counter()
     for tensor in _tensors(model.graph.initializer, nodes):
         count = 1
@@ -193,6 +196,27 @@ def precision_of(model: onnx.ModelProto) -> str:
     names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
     known = {names[kind]: count for kind, count in elements.items() if kind in names}
     return max(known, key=lambda name: known[name]) if known else "fp32"
+
+
+def _quantises_to_floats(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> bool:
+    """Whether every quantiser says that its codes are 8-bit floats: by its zero-point or by its attribute."""
+    from onnx import TensorProto
+
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant":
+            kinds.update((node.output[0], a.t.data_type) for a in node.attribute if a.name == "value")
+    floats = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ)
+    found = set()
+    for node in nodes:
+        if node.op_type == "QuantizeLinear":
+            said = next((a.i for a in node.attribute if a.name == "output_dtype" and a.i), TensorProto.UINT8)
+            found.add(kinds.get(node.input[2], said) if len(node.input) > 2 and node.input[2] else said)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in kinds:
+            found.add(kinds[node.input[0]])
+        elif node.op_type.startswith(_QUANTISED_OPS):
+            found.add(TensorProto.INT8)
+    return bool(found) and found <= set(floats)
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -37,10 +37,10 @@ class Finding:
 def findings(model: onnx.ModelProto) -> list[Finding]:
     """Everything in a graph that TensorRT 10.13 to 11.x would refuse, in the order of the graph.
 
-    The rules for explicit quantisation: signed codes, zero-points of 0, scales that are constants, activations per
-    tensor, weights of convolutions per output channel, no 32-bit codes (a quantised bias), no float16 quantisers before
-    operator set 19. Node functions and subgraphs are refused where they hold quantisers, since nothing here looks into
-    them.
+    The rules for explicit quantisation: codes of signed int8 or of E4M3, one type for both inputs of a layer,
+    zero-points of 0, scales that are constants, activations per tensor, weights of convolutions per output channel, no
+    32-bit codes (a quantised bias), floats that saturate, no float16 quantisers before operator set 19.
+    Node functions and subgraphs are refused where they hold quantisers, since nothing here looks into them.
     """
     return list(_findings(model))
 
@@ -85,10 +85,25 @@ def _findings(model: onnx.ModelProto) -> Iterator[Finding]:
             yield Finding(
                 "codes", name, f"its codes are {TensorProto.DataType.Name(codes).lower()}: TensorRT takes signed int8"
             )
+        elif codes in (TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ, TensorProto.FLOAT8E4M3FNUZ):
+            yield Finding(
+                "codes", name, f"its codes are {TensorProto.DataType.Name(codes).lower()}: TensorRT takes float8e4m3fn"
+            )
+        if "saturate" in attributes and not attributes["saturate"].i:
+            yield Finding("saturate", name, "it does not saturate: TensorRT always does, leave saturate at 1")
         if zero is not None and numpy_helper.to_array(zero).astype("float64").any():
             yield Finding("zero-point", name, "its zero-point is not 0: quantise symmetrically")
         if scale is not None and scale.dims and _count(scale) > 1:
             yield from _per_channel(node, name, attributes, constants, makers, users)
+    for node in graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        above = [makers.get(name) for name in node.input[: _WEIGHTS + 1]]
+        kinds = {
+            _codes_of(maker, constants, makers) for maker in above if maker and maker.op_type == "DequantizeLinear"
+        }
+        if {TensorProto.INT8, TensorProto.FLOAT8E4M3FN} <= kinds:
+            yield Finding("mixed", node.name or node.output[0], "its inputs are of int8 and of fp8: use one for both")
 
 
 def _per_channel(
@@ -132,12 +147,17 @@ def _codes(
             return int(constants[node.input[0]].data_type)
         maker = makers.get(node.input[0])
         if maker is not None and maker.op_type == "QuantizeLinear":
-            above = constants.get(maker.input[2]) if len(maker.input) > 2 and maker.input[2] else None
-            return _codes(maker, above, constants, makers, {a.name: a for a in maker.attribute})
+            return _codes_of(maker, constants, makers)
     given = attributes.get("output_dtype")
     if node.op_type == "QuantizeLinear" and given is not None and given.i:
         return int(given.i)
     return int(TensorProto.UINT8)
+
+
+def _codes_of(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], makers: dict[str, onnx.NodeProto]) -> int:
+    """The same for a quantiser of which nothing was looked up yet."""
+    zero = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return _codes(node, zero, constants, makers, {a.name: a for a in node.attribute})
 
 
 def _count(tensor: onnx.TensorProto) -> int:

@@ -42,14 +42,21 @@ class Bound:
         return f"{self.psnr_db:g} dB" + ("" if self.max_abs is None else f" and {self.max_abs:g}")
 
 
-FIDELITY: Mapping[str, Bound] = {"fp32": Bound(90.0), "fp16": Bound(50.0), "bf16": Bound(50.0), "int8": Bound(25.0)}
-"""Engine against the literal reading of its own graph, by precision; int8's is a floor: a flipped code spreads."""
+FIDELITY: Mapping[str, Bound] = {
+    "fp32": Bound(90.0),
+    "fp16": Bound(50.0),
+    "bf16": Bound(50.0),
+    "int8": Bound(25.0),
+    "fp8": Bound(25.0),
+}
+"""Engine against the literal reading of its own graph; a floor for 8 bits, where a flipped code spreads."""
 
 CONVERSION: Mapping[str, Bound] = {
     "fp32": Bound(90.0, 1e-4),
     "fp16": Bound(50.0),
     "bf16": Bound(50.0),
     "int8": Bound(30.0),
+    "fp8": Bound(30.0),
 }
 """Engine against its fp32 source, by precision."""
 

@@ -24,7 +24,7 @@ SHIPPED = (DEFAULT, "unpaired")
 
 _TOP = ("schema", "name", "minimum_scenes", "attempt", "threat", "attacks", "parity", "requirement")
 _THREAT = ("levels", "camera_bits")
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 _STATISTICS = get_args(Statistic)
 BOUNDED = ("clean-psnr", "attacked-psnr", "drift")
 """Quantities whose losses are bounded: PSNR of images that are cut to [0, 1] is never negative."""
@@ -67,7 +67,7 @@ class Policy:
         """All requirements on an engine: parity against the references that exist, then the lines of the policy.
 
         Args:
-            precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
+            precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``.
             references: Parity figures that can be measured: ``fidelity``, ``conversion``.
 
         Raises:

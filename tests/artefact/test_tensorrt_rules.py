@@ -64,6 +64,26 @@ def test_one_broken_rule_is_found_where_it_is(broken, rule, node):
     assert all(f"node {finding.node!r}" in str(finding) for finding in found)
 
 
+def floats(codes=TensorProto.FLOAT8E4M3FN, weights=TensorProto.FLOAT8E4M3FN, saturate=1):
+    """The same graph with 8-bit floats for codes."""
+    model = graph()
+    for tensor in model.graph.initializer:
+        if tensor.name in ("z", "wz"):
+            kind = codes if tensor.name == "z" else weights
+            content = bytes(int(np.prod(tensor.dims)))
+            tensor.CopyFrom(helper.make_tensor(tensor.name, kind, tensor.dims, content, raw=True))
+    model.graph.node[0].attribute.append(helper.make_attribute("saturate", saturate))
+    return model
+
+
+def test_e4m3_codes_keep_the_rules_and_other_floats_do_not():
+    assert findings(floats()) == []
+    for other in (TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E4M3FNUZ):
+        assert {(f.rule, f.node) for f in findings(floats(other, other))} >= {("codes", "q"), ("codes", "wq")}
+    assert [(f.rule, f.node) for f in findings(floats(weights=TensorProto.INT8))] == [("mixed", "conv")]
+    assert [(f.rule, f.node) for f in findings(floats(saturate=0))] == [("saturate", "q")]
+
+
 def test_a_computed_scale_or_zero_point_is_found():
     model = graph()
     model.graph.node.insert(0, helper.make_node("Identity", ["s"], ["computed"], name="compute"))

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from deploy_robust.app.export import export
 from deploy_robust.app.exporting.culprit import culprit
+from deploy_robust.app.exporting.images import Images
 from deploy_robust.app.pairs import PairsRequest
 from deploy_robust.artefact.exporter import Calibration, ExportRequest, ExportSettings, ShapeProfile
 from deploy_robust.artefact.io_description import SizeRule
@@ -21,6 +23,7 @@ from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.engine import EngineOptions
 from deploy_robust.engines.literal import KIND as LITERAL
 from deploy_robust.errors import EnvironmentProblem, ExportError, UsageError
+from deploy_robust.exporters.fp8 import EXPORTER as FP8
 from deploy_robust.exporters.half import BF16, FP16
 from deploy_robust.exporters.int8_ort import EXPORTER as INT8
 from deploy_robust.exporters.int8_tensorrt import EXPORTER as INT8_TENSORRT
@@ -159,6 +162,45 @@ def test_the_ends_of_a_recurrent_network_are_whole_layers(fp32):
     assert sorted(weights[name] for name in names) == ["head.weight", "tail.weight"]
 
 
+class Wide(Net):
+    """The same with as many channels as fp8 kernels take, but for the neck."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.neck, self.tail = nn.Conv2d(16, 8, 1), nn.Conv2d(8, 3, 3, padding=1)
+
+
+def test_fp8_scales_to_the_largest_number_and_leaves_narrow_layers_in_float(tmp_path):
+    torch.manual_seed(3)
+    net = Wide().eval()
+    FP32.export(ExportRequest(tmp_path / "fp32.onnx", net, net.size_rule, lambda _: ()))
+    model = made(FP8, tmp_path / "fp8.onnx", net, tmp_path / "fp32.onnx")
+    assert findings(model) == []
+    assert precision_of(model) == "fp8"
+    constants = {t.name: t for t in model.graph.initializer}
+    quantisers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert {constants[node.input[2]].data_type for node in quantisers} == {TYPES.FLOAT8E4M3FN}
+    weights = [node for node in quantisers if node.input[0] in constants]
+    assert [node.input[0] for node in weights] == ["body.weight"]
+    largest = net.body.weight.detach().abs().amax((1, 2, 3))
+    scales = torch.from_numpy(onnx.numpy_helper.to_array(constants[weights[0].input[1]]).copy())
+    torch.testing.assert_close(scales * 448, largest, rtol=1e-6, atol=0)
+    # ONNX's own evaluator has its own 8-bit floats: the same codes everywhere, and a convolution of another order.
+    x = torch.rand(1, 3, 33, 41, generator=torch.Generator().manual_seed(0))
+    (right,) = ReferenceEvaluator(model).run(None, {"rainy": x.numpy()})
+    assert np.abs(literally(tmp_path / "fp8.onnx", x).numpy() - right).max() <= 1e-5
+    with torch.no_grad():
+        apart = (net(x) - torch.from_numpy(right)).abs().max()
+    assert 1e-5 < apart < 0.1
+
+
+def test_fp8_of_a_narrow_network_is_refused_with_a_way_out(net, fp32, tmp_path):
+    with pytest.raises(ExportError, match=r"16 channels or more.*use int8-tensorrt"):
+        made(FP8, tmp_path / "a.onnx", net, fp32)
+    assert not list(tmp_path.iterdir())
+
+
 def test_calibrations_differ_for_tensorrt_too(net, fp32, tmp_path):
     written = {
         method: made(INT8_TENSORRT, tmp_path / f"{method}.onnx", net, fp32, method)
@@ -250,6 +292,16 @@ def test_every_precision_passes_both_parities(everything):
         else:
             assert min(figures["literal"]) >= literal_floor
         assert artefact.verified.clean_psnr_db > 5
+
+
+def test_calibration_images_are_padded_to_the_networks_sizes():
+    """UMRL takes multiples of 8; ONNX Runtime's calibrator would fail inside on other sizes."""
+    read = Images.read(PairsRequest("scenes", limit=10, size=(75, 83), split="calibration"), 2)
+    padded = list(read.padded(SizeRule(8)))
+    assert [image.shape for image in padded] == [(80, 88, 3)] * 2
+    for image, pair in zip(padded, read.calibration, strict=True):
+        assert image.dtype == np.uint8
+        assert np.array_equal(image, np.pad(pair.rainy, ((0, 5), (0, 5), (0, 0)), mode="reflect"))
 
 
 def test_one_refusal_does_not_stop_the_others(everything, tmp_path, monkeypatch):

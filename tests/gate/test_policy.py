@@ -28,6 +28,7 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
         "fp16": {"fidelity": 50, "conversion": 50},
         "bf16": {"fidelity": 50, "conversion": 50},
         "int8": {"fidelity": 25, "conversion": 30},
+        "fp8": {"fidelity": 25, "conversion": 30},  # added with the precision itself; nothing else was touched
     }
     lines = {r.name: (r.quantity, r.statistic, r.levels, r.at_least, r.at_most, r.gates) for r in policy.requirements}
     assert lines == {
@@ -51,8 +52,8 @@ def test_parity_is_asked_of_the_references_that_exist() -> None:
 
 
 def test_an_engine_of_unknown_precision_needs_bounds() -> None:
-    with pytest.raises(PolicyError, match=r"no parity bounds for a fp8 engine.*parity\.fp8"):
-        load_policy("default").for_engine("fp8", {"conversion"})
+    with pytest.raises(PolicyError, match=r"no parity bounds for a fp4 engine.*parity\.fp4"):
+        load_policy("default").for_engine("fp4", {"conversion"})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from deploy_robust.artefact.io_description import SMALLEST_SIDE
 from deploy_robust.artefact.manifest import CalibrationRecord
 from deploy_robust.errors import ImageError
 from deploy_robust.gate.parity import LEAST_IMAGES
+from deploy_robust.restorer import pad_to_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deploy_robust.artefact.exporter import CalibrationMethod
+    from deploy_robust.artefact.io_description import SizeRule
     from deploy_robust.data.pairs import Pair, PairSource
 
 EMBEDDED_SIZE = (192, 256)
@@ -76,6 +78,12 @@ class Images:
             digest.update(f"{pair.id}\x1f{pair.rainy.shape}\x1e".encode())
             digest.update(pair.rainy.tobytes())
         return CalibrationRecord(dict(self.identity), len(self.calibration), method, digest.hexdigest())
+
+    def padded(self, rule: SizeRule) -> Iterator[NDArray[np.uint8]]:
+        """The calibration images, (H, W, 3) uint8, padded to sizes that a network accepts, as an engine pads them."""
+        for pair in self.calibration:
+            x = pad_to_rule(_tensor(pair.rainy), rule)
+            yield (x[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
     def crops(self) -> Iterator[Crop]:
         """Centre crops of the verification images, of three sizes in turn."""

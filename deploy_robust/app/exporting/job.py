@@ -114,7 +114,7 @@ class Job:
                     size_rule=self.network.size_rule,
                     verify=verify,
                     graph=graph,
-                    calibration=Calibration(lambda: (pair.rainy for pair in self.images.calibration), self.method),
+                    calibration=Calibration(lambda: self.images.padded(self.network.size_rule), self.method),
                     metadata=self._metadata(thing, calibration),
                     settings=self.settings,
                 )

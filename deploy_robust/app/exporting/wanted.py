@@ -28,7 +28,7 @@ class Wanted:
         name: The precision as asked for; it becomes part of the file's name.
         exporter: Who makes it.
         start: Name of the exporter of the graph that it starts from; None where it starts from the network.
-        precision: Key of the parity bounds: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
+        precision: Key of the parity bounds: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``.
     """
 
     name: str

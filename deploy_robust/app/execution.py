@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.float16 import float16_probes, node_facts
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.roster import Roster
 from deploy_robust.app.terms import adaptive, terms_of
@@ -76,6 +77,7 @@ class Execution:
         planned, adapted = (
             _crafted(attacks, roster) if stored is None else planned_from(stored, tuple(self.attacks), roster)
         )
+        probes = float16_probes(roster)
         executor = LocalExecutor(
             pairs=self._pairs(stored),
             subjects=roster.subjects,
@@ -85,9 +87,10 @@ class Execution:
             deliveries=self.deliveries if stored is None else ("8bit",),
             references=roster.references,
             judged=frozenset({ENGINE}),
-            clean_only=frozenset() if adapted else frozenset({LITERAL}),
+            clean_only=frozenset() if adapted or probes else frozenset({LITERAL}),
             recorded=None if roster.recorded is None else roster.recorded["form"],
             rows=self.rows,
+            probes=probes,
             notify=notify,
         )
         engine, source, literal = (
@@ -96,7 +99,7 @@ class Execution:
         facts = Facts(
             engine=engine,
             source=source,
-            literal=literal,
+            literal=None if literal is None else {**literal, **node_facts(roster)},
             references=tuple(roster.references),
             adapted=adapted,
             precision="" if roster.engine is None else roster.engine.restorer.capabilities.precision,

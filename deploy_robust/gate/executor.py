@@ -13,6 +13,7 @@ from deploy_robust.errors import EngineDefect
 from deploy_robust.gate.images import codes_of, keep, keep_codes, to_image
 from deploy_robust.gate.parity import compare, compare_rounded
 from deploy_robust.gate.prepared import PreparedPairs
+from deploy_robust.gate.probes import probed
 from deploy_robust.gate.records import (
     BIAS,
     CLEAN,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from deploy_robust.attacks.attack import Attack, Crafted
     from deploy_robust.data.pairs import PairSource
     from deploy_robust.gate.prepared import Prepared
+    from deploy_robust.gate.probes import Probe
     from deploy_robust.gate.records import Batch, Delivery
     from deploy_robust.restorer import Restorer
 
@@ -93,6 +95,7 @@ class LocalExecutor:
         clean_only: frozenset[str] = frozenset(),
         recorded: Literal["8bit", "float32"] | None = None,
         rows: int | None = None,
+        probes: Mapping[str, Probe] | None = None,
         notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
         """Joins what is measured with what measures.
@@ -113,6 +116,7 @@ class LocalExecutor:
                 parity of 8-bit outputs is known within rounding only.
             rows: Images that are attacked and run together at most, for networks and images that fill the memory; None
                 takes all of a batch that share a size.
+            probes: What looks inside a network while it answers, by role; its values are stored with the 8-bit ones.
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
                 was in flight when this process ended.
         """
@@ -128,6 +132,7 @@ class LocalExecutor:
         self._clean_only = clean_only
         self._recorded = recorded
         self._rows = rows
+        self._probes = probes or {}
         self._notify = notify
 
     def execute(self, batch: Batch) -> BatchResult:
@@ -159,10 +164,11 @@ class LocalExecutor:
             yield replace(blank, values=self._score(prepared.rainy, prepared.truth), output_image=seen)
         for role in self._subjects:
             output = self._clean_output(prepared, role)
+            inside = probed(self._probes.get(role), self._subjects[role], prepared.rainy)
             if isinstance(output, Defect):
-                yield replace(blank, role=role, defect=output)
+                yield replace(blank, role=role, values=inside, defect=output)
                 continue
-            values = {} if prepared.truth is None else self._score(output, prepared.truth)
+            values = inside | ({} if prepared.truth is None else self._score(output, prepared.truth))
             for figure, (of, reference) in self._references.items():
                 if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
                     values |= self._parity(figure, role, other.to(output.device), output)
@@ -259,10 +265,12 @@ class LocalExecutor:
                     m = replace(
                         blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else ""
                     )
+                    probe = self._probes.get(role) if delivery == "8bit" else None
+                    inside = probed(probe, restorer, delivered[i : i + 1])
                     if isinstance(output, Defect):
-                        found[cases[i]].append(replace(m, defect=output, input_image=seen[i]))
+                        found[cases[i]].append(replace(m, values=inside, defect=output, input_image=seen[i]))
                         continue
-                    values = {} if (truth := rows[i].truth) is None else self._score(output, truth)
+                    values = inside | ({} if (truth := rows[i].truth) is None else self._score(output, truth))
                     clean = self._clean_output(rows[i], role)
                     if not isinstance(clean, Defect):
                         values[DRIFT] = float(psnr(output, clean.to(output.device))[0])

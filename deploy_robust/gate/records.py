@@ -113,7 +113,8 @@ class Measurement:
         scene: The independent draw that the pair belongs to.
         role: Which engine: ``engine``, ``source``, or `INPUT`.
         delivery: How the image reached the engine.
-        values: Metric name to value; empty where there is a defect. Values may be infinite, never NaN.
+        values: Metric name to value; beside a defect, no more than what probes saw. Values may be infinite, never
+            NaN.
         defect: What went wrong, if anything did.
         input_image: SHA-256 of the 8-bit image that the engine saw; empty for float delivery.
         output_image: SHA-256 of the engine's 8-bit output, where it was kept.

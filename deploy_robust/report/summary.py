@@ -13,6 +13,7 @@ from deploy_robust.report.betting import betting_tests, registered, searches
 from deploy_robust.report.cases import attacked_cases, defects, reference
 from deploy_robust.report.curves import curves, rain, transfer
 from deploy_robust.report.explain import Explainer
+from deploy_robust.report.float16 import float16_ranges
 from deploy_robust.report.headline import because, next_steps
 from deploy_robust.report.masking import masking
 from deploy_robust.report.records import SCHEMA_VERSION, Explanation, OutcomeRow, Summary
@@ -67,6 +68,7 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
             *_unrepeatable(measurements),
             *_truncated(measurements),
             *masking(measurements),
+            *float16_ranges(measurements, plan),
         ),
         pairs=len(table.scenes),
         scenes=len(set(table.scenes.values())),
@@ -87,8 +89,12 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
 
 
 def _told(key: str, value: Any) -> Any:
-    """A plan's entry as reports show it: a registered order as its length, because its digest holds it."""
-    return {**value, "order": f"{len(value['order'])} units"} if key == "registration" else value
+    """A plan's entry as reports show it: a registered order, and the names of a graph's nodes, as their number."""
+    if key == "registration":
+        return {**value, "order": f"{len(value['order'])} units"}
+    if key == "literal" and isinstance(value, dict) and "nodes" in value:
+        return {**value, "nodes": len(value["nodes"])}
+    return value
 
 
 def _unrepeatable(measurements: list[Measurement]) -> list[str]:

@@ -53,6 +53,7 @@ class LiteralEngine:
         self._program: Program | None = Program(graph, where, gradient)
         self._takes = graphs.held_dtype(graph.types[graph.image])
         self._observers: list[Observer] = []
+        self._nodes = tuple(node.name for node in graph.nodes)
         self._capabilities = Capabilities(
             runtime=f"literal (torch {torch.__version__})",
             provider=where.type,
@@ -69,6 +70,11 @@ class LiteralEngine:
     def capabilities(self) -> Capabilities:
         """What the engine declares of itself."""
         return self._capabilities
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of all nodes, in the order of the graph."""
+        return self._nodes
 
     def run(self, batch: Tensor, out: Tensor | None = None) -> Tensor:
         """One forward pass, with gradients where `batch` requires them.

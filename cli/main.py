@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "Export the shipped network, attack the INT8 engine and judge it: the whole path on embedded data.",
     "check": "Attack and judge a deployed engine; exits 0 PASS, 1 FAIL, 3 INCONCLUSIVE.",
     "attack": "Craft adversarial images once and store them, for engines here and on other machines.",
+    "compare": "Set engines side by side: parity, robustness under several attack sources, agreement, repeatability.",
     "verify": "Test by queries alone how often an engine breaks: a failure rate, with controlled errors.",
     "plan": "Say how many scenes, queries and minutes a `verify` will need.",
     "judge": "Judge the stored measurements of a run by another policy, without running anything.",

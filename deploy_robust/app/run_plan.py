@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CRAFTING = "attack"
 """The command whose runs craft a set and judge nothing."""
 
+COMPARING = "compare"
+"""The command whose runs set engines side by side."""
+
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "scikit-image")
 
 
@@ -75,7 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def require_judged(plan: Mapping[str, Any], folder: Path) -> None:
-    """Refuses the run of a set, in which nothing is judged.
+    """Refuses the run of a set, in which nothing is judged, and that of a comparison, which is judged as a whole.
 
     Raises:
         RunError: It is one.
@@ -84,4 +87,9 @@ def require_judged(plan: Mapping[str, Any], folder: Path) -> None:
         raise RunError(
             f"the run in {folder} crafted an adversarial set and judged no engine: "
             "`deploy-robust check --adversarial SET` does, in a run of its own"
+        )
+    if plan.get("command") == COMPARING:
+        raise RunError(
+            f"the run in {folder} compares several engines: its report.html holds every verdict; repeat "
+            "`deploy-robust compare` to write it anew, or `deploy-robust check` one of them"
         )

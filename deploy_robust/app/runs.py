@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.judge import ENDED, PLANNED, VERDICT, CheckResult, judge_store
 from deploy_robust.app.run_plan import require_judged
@@ -13,6 +13,7 @@ from deploy_robust.gate.policy import Policy
 from deploy_robust.gate.store import FILE_NAME, SqliteStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from deploy_robust.report.records import CaseRow, Summary
@@ -26,7 +27,7 @@ class RunLine:
 
     Attributes:
         folder: The run folder.
-        engine: File name of the engine; of a set that was crafted without one, the source.
+        engine: File name of the engine; names of engines that were compared; of a set without an engine, the source.
         data: Name of the pair source.
         pairs: How many pairs it has.
         done: Finished cases.
@@ -135,7 +136,7 @@ def _line(folder: Path) -> RunLine:
             plan, noted = store.plan, store.noted(VERDICT)
             return RunLine(
                 folder,
-                engine=plan["source"]["name"] if plan["engine"] is None else plan["engine"]["file"],
+                engine=_subject(plan),
                 data=plan["pairs"]["name"],
                 pairs=plan["pairs"]["count"],
                 done=store.cases,
@@ -150,6 +151,13 @@ def _line(folder: Path) -> RunLine:
     except (RunError, KeyError) as error:
         problem = str(error) if isinstance(error, RunError) else f"its plan has no {error}"
         return RunLine(folder, problem=problem)
+
+
+def _subject(plan: Mapping[str, Any]) -> str:
+    """What a run was about: its engine, its engines, or the source of a set."""
+    if "engines" in plan:
+        return ", ".join(engine["name"] for engine in plan["engines"] if engine["build_of"] is None)
+    return str(plan["source"]["name"] if plan["engine"] is None else plan["engine"]["file"])
 
 
 def _policy_of(store: SqliteStore) -> Policy:

@@ -233,6 +233,8 @@ class LocalExecutor:
         planned = self._attacks[name]
         against = planned.against
         if against is not None:
+            if against not in self._subjects:
+                return found  # it was left out, because it ends the process
             # An engine that fails on the clean image has nothing to be attacked; its defect is on record.
             usable = [i for i, row in enumerate(rows) if not isinstance(self._clean_output(row, against), Defect)]
             cases, rows, blanks = [cases[i] for i in usable], [rows[i] for i in usable], [blanks[i] for i in usable]

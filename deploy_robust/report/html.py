@@ -73,7 +73,7 @@ def render(summary: Summary, run: Run) -> bytes:
     """The page as UTF-8 bytes."""
     lines = chart_lines(summary)
     shown = strips.strips(run, summary.cases)
-    template = _environment().get_template("report.html")
+    template = environment().get_template("report.html")
     page = template.render(
         summary=summary,
         claims=(claims := [test.claim for test in summary.tests if test.claim in summary.sentence]),
@@ -226,7 +226,7 @@ def _asset(name: str) -> Markup:
     return Markup(files("deploy_robust.report").joinpath("assets", name).read_text(encoding="utf-8"))  # noqa: S704  # our own file
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates that escape every value, after writing out what no reader should meet raw."""
 
     def finalize(value: Any) -> Any:

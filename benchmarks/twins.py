@@ -1,128 +1,173 @@
-"""Plain and adversarially trained twins under PGD-20 (LMSE, 8-bit delivery), FP32, on data that neither has seen.
+"""Plain and adversarially trained twins under attack, on data that neither has seen.
 
-    python benchmarks/twins.py --scenes 12 --photos 6 --size 64
+    OMP_NUM_THREADS=1 DEPLOY_ROBUST_DATA=... python benchmarks/twins.py
+    OMP_NUM_THREADS=1 python benchmarks/twins.py --weights prenet-small --no-masking
 
-Held-out scenes and photographs come from their test splits. PGD is crafted on each network itself. Rows hold the mean
-PSNR in dB against the ground truth, clean and for each epsilon, and the mean adversarial performance (eq. 7 of arXiv
-2203.16931) over 1, 2, 4 and 8/255. ``gain_over`` rows hold the robust twin minus the other one, with a 95 % interval
-over images. ``--control`` adds plain weights that went on for as many steps as the robust twin did.
+The table: PGD-20 on LMSE, crafted on each network's own weights, delivered as 8 bits and as floats to its FP32 and INT8
+engines on ONNX Runtime. Images: scenes and photographs of the test splits, and keyed crops of real pairs where
+``DEPLOY_ROBUST_DATA`` names them. Columns are PSNR in dB against the ground truth in the paper's protocol (RGB, 8-bit
+rounding, 8 pixels shaved), clean and for each epsilon, and the mean adversarial performance (eq. 7 of arXiv
+2203.16931). Gains are the robust twin minus the other one, paired by image, with 95 % intervals.
+
+The check for masked gradients, on the first scenes at one epsilon: the same gain under PGD-100 with five restarts and
+under searches by queries alone (8 bits, FP32 engine), and its share of the gain under PGD-20.
+
+Every image is stored as soon as it is measured, keyed by the hash of the weights; the same command goes on.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 import torch
+from twins_measure import LEVELS, STRONG, TABLE, Network, measured
+from twins_table import markdown, masking, rows
 
-from deploy_robust.attacks.attack import Task
-from deploy_robust.attacks.pgd import pgd_lmse
-from deploy_robust.attacks.queries import psnr_of
+from deploy_robust.artefact.files import write_bytes
+from deploy_robust.data.folders import FolderSource
 from deploy_robust.data.photographs import PhotoSource
 from deploy_robust.data.scenes.source import SceneSource
+from deploy_robust.data.select import Cropped, Limited
 from deploy_robust.models.checkpoints import load_any
-from deploy_robust.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Iterator
 
     from deploy_robust.data.pairs import PairSource
 
 RESULTS = Path(__file__).with_name("results")
-TWINS = ("prenet-small", "mprnet-r-seadd-mb-small")
-LEVELS = (1, 2, 4, 8)
+COUNTS = {"prenet-small": (64, 12, 6, 6, 6), "mprnet-r-seadd-mb-small": (48, 6, 3, 3, 3)}
+"""Side in pixels, scenes, photographs, crops of each real set, scenes for the check for masked gradients."""
+REAL = ("rain100h", "raincityscapes")
+SEARCHES = ("local-credit", "suite")
 
 
 @click.command()
-@click.option("--scenes", default=12, type=click.IntRange(2))
-@click.option("--photos", default=6, type=click.IntRange(2))
-@click.option("--size", default=64, type=click.IntRange(32))
-@click.option("--weights", default=TWINS, multiple=True, help="Shipped weights that have a -robust twin.")
+@click.option("--weights", default=tuple(COUNTS), multiple=True, help="Shipped weights that have a -robust twin.")
+@click.option("--size", type=click.IntRange(32), help="Side of images, pixels.  [default: by weights]")
+@click.option("--scenes", type=click.IntRange(1), help="[default: by weights]")
+@click.option("--photos", type=click.IntRange(0), help="[default: by weights]")
+@click.option("--crops", type=click.IntRange(0), help="Crops of each real set.  [default: by weights]")
+@click.option("--masking-scenes", type=click.IntRange(0), help="[default: by weights]")
+@click.option("--masking-level", default=4.0, type=click.FloatRange(0, min_open=True), help="Epsilon, n/255.")
+@click.option("--masking/--no-masking", default=True)
+@click.option("--queries", default=500, type=click.IntRange(10), help="Of the searches by queries.")
 @click.option(
     "--control",
     type=click.Path(path_type=Path, exists=True),
-    help="A file: plain weights with the robust twin's steps.",
+    help="A file: plain weights with the robust twin's steps, for the table.",
 )
-@click.option("--threads", default=1, type=click.IntRange(1))
 @click.option("--out", default=RESULTS / "twins.json", type=click.Path(path_type=Path))
+@click.option("--page", type=click.Path(path_type=Path), help="Writes the tables, .md.")
 def main(
-    scenes: int, photos: int, size: int, weights: tuple[str, ...], control: Path | None, threads: int, out: Path
+    weights: tuple[str, ...],
+    size: int | None,
+    scenes: int | None,
+    photos: int | None,
+    crops: int | None,
+    masking_scenes: int | None,
+    masking_level: float,
+    masking: bool,
+    queries: int,
+    control: Path | None,
+    out: Path,
+    page: Path | None,
 ) -> None:
-    """Prints and writes the table."""
-    torch.set_num_threads(threads)
-    sources: dict[str, PairSource] = {
-        "scenes": SceneSource(scenes, seed=0, size=(size, size), split="test"),
-        "photos": PhotoSource(photos, seed=0, size=(size, size), split="test"),
+    """Measures what is missing, writes each image's figures, and prints the tables."""
+    torch.set_num_threads(1)
+    given = (size, scenes, photos, crops, masking_scenes)
+    counts = {
+        name: tuple(usual if own is None else own for own, usual in zip(given, _counts(name), strict=True))
+        for name in weights
     }
-    rows = []
-    for data, source in sources.items():
-        for name in weights:
-            files = {"plain": name, "robust": f"{name}-robust"} | ({} if control is None else {"control": control})
-            found = {twin: _measure(file, source) for twin, file in files.items()}
-            rows += [{"data": data, "weights": name, "twin": twin, **_means(each)} for twin, each in found.items()]
-            rows += [
-                {"data": data, "weights": name, "gain_over": twin, **_gain(each, found["robust"])}
-                for twin, each in found.items()
-                if twin != "robust"
+    found: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
+    kept: list[dict[str, Any]] = found.get("measurements", [])
+    there = {_key(m) for m in kept}
+    for name in weights:
+        side, n_scenes, n_photos, n_crops, n_masked = counts[name]
+        sources = _sources(side, n_scenes, n_photos, n_crops)
+        jobs = [(TABLE, data, source, LEVELS) for data, source in sources.items()]
+        if masking and n_masked:
+            first = Limited(sources["scenes"], n_masked)
+            jobs += [(attack, "scenes", first, (masking_level,)) for attack in (STRONG, *SEARCHES)]
+        for twin, file in _twins(name, control):
+            sha256 = load_any(file)[1].weights_sha256
+            # Figures of weights that have changed since say nothing any more.
+            kept = [m for m in kept if (m["weights"], m["twin"]) != (name, twin) or m["sha256"] == sha256]
+            missing = [
+                (job, index, labels)
+                for job in (jobs if twin != "control" else jobs[: len(sources)])
+                for index, image in enumerate(job[2].ids())
+                if _key(labels := _labels(job, name, twin, sha256, image, side, queries)) not in there
             ]
-    for row in rows:
-        click.echo(json.dumps(row))
-    setting = {"scenes": scenes, "photos": photos, "size": size, "torch": torch.__version__}
-    out.write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n")
+            if not missing:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                network = Network.open(file, Path(folder))
+                for (attack, _, source, levels), index, labels in missing:
+                    figures = measured(network, source[index], attack, levels, queries)
+                    kept.append({**labels, **figures})
+                    _write(out, kept)
+                    click.echo(json.dumps(kept[-1]), err=True)
+    _write(out, kept)
+    click.echo(markdown(kept))
+    if page is not None:
+        write_bytes(page, markdown(kept).encode())
 
 
-def _gain(before: dict[str, list[float]], after: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Mean of the paired differences, with the ends of its interval, by column."""
-    return {
-        key: [round(v, 2) for v in mean_interval([b - a for a, b in zip(before[key], after[key], strict=True)])]
-        for key in before
-        if key != "rain"
-    }
+def _counts(name: str) -> tuple[int, ...]:
+    return COUNTS.get(name, COUNTS["prenet-small"])
 
 
-def _measure(weights: str | Path, source: PairSource) -> dict[str, list[float]]:
-    """PSNR of each image by column: rain, clean, every epsilon, and the mean over epsilons."""
-    network = load_any(weights)[0].eval().requires_grad_(False)
-    found: dict[str, list[float]] = {}
-    for pair in (source[i] for i in range(len(source))):
-        if pair.clean is None:
-            raise click.ClickException(f"{pair.id} has no ground truth")
-        x, truth = _tensor(pair.rainy), _tensor(pair.clean)
-        with torch.no_grad():
-            clean = network(x)
-        rows = len(LEVELS)
-        task = Task(
-            x.repeat(rows, 1, 1, 1),
-            torch.tensor(LEVELS).view(-1, 1, 1, 1) / 255,
-            0,
-            tuple((pair.id, "pgd-lmse", level) for level in LEVELS),
-            network,
-            clean.repeat(rows, 1, 1, 1),
-        )
-        attacked = (pgd_lmse().craft(task).images * 255).round() / 255
-        with torch.no_grad():
-            psnr = _psnr(network(attacked), truth)
-        columns = {"rain": _psnr(x, truth)[0], "clean": _psnr(clean, truth)[0]}
-        columns |= {f"{level}/255": value for level, value in zip(LEVELS, psnr, strict=True)}
-        columns["mean"] = sum(psnr) / rows
-        for key, value in columns.items():
-            found.setdefault(key, []).append(value)
-    return found
+def _twins(name: str, control: Path | None) -> Iterator[tuple[str, str | Path]]:
+    yield "plain", name
+    yield "robust", f"{name}-robust"
+    if control is not None:
+        yield "control", control
 
 
-def _means(found: dict[str, list[float]]) -> dict[str, float]:
-    return {key: round(float(np.mean(values)), 2) for key, values in found.items()}
+def _sources(side: int, scenes: int, photos: int, crops: int) -> dict[str, PairSource]:
+    """By name; real pairs only where they are, and said so where they are not."""
+    sources: dict[str, PairSource] = {"scenes": SceneSource(scenes, size=(side, side), split="test")}
+    if photos:
+        sources["photos"] = PhotoSource(photos, size=(side, side), split="test")
+    root = os.environ.get("DEPLOY_ROBUST_DATA")
+    if crops and not root:
+        click.echo("DEPLOY_ROBUST_DATA names no folder: real crops are not measured", err=True)
+    for name in REAL if crops and root else ():
+        sources[name] = Cropped(Limited(FolderSource.open(Path(root) / name), crops), (side, side), at="keyed")
+    return sources
 
 
-def _psnr(images: Tensor, truth: Tensor) -> list[float]:
-    return [float(v) for v in psnr_of((images.clamp(0, 1) - truth).square().mean((1, 2, 3)))]
+def _labels(
+    job: tuple[str, str, PairSource, tuple[float, ...]],
+    name: str,
+    twin: str,
+    sha256: str,
+    image: str,
+    side: int,
+    queries: int,
+) -> dict[str, Any]:
+    attack, data, _, levels = job
+    labels = {"weights": name, "twin": twin, "sha256": sha256, "data": data, "size": side, "image": image}
+    budget = {"queries": queries} if attack in SEARCHES else {}
+    return {**labels, "attack": attack, "levels": list(levels), **budget}
 
 
-def _tensor(image: np.ndarray) -> Tensor:
-    return (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(torch.float32) / 255).contiguous()
+def _key(m: dict[str, Any]) -> str:
+    names = ("sha256", "data", "size", "image", "attack", "levels", "queries")
+    return json.dumps([m.get(name) for name in names])
+
+
+def _write(out: Path, measurements: list[dict[str, Any]]) -> None:
+    """The tables for people, the measurements for everything else."""
+    tables = {"rows": rows(measurements), "masking": masking(measurements), "measurements": measurements}
+    write_bytes(out, (json.dumps({"torch": torch.__version__, **tables}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -63,6 +63,9 @@ if TYPE_CHECKING:
 @click.option("--threads", default=None, type=click.IntRange(1), help="CPU threads; keep the number to go on exactly.")
 @click.option("--max-minutes", default=None, type=click.FloatRange(0), help="Stop after this long; go on another time.")
 @click.option("--restart", is_flag=True, help="Throw away the state of an earlier call with the same --out.")
+@click.option(
+    "--tensorboard", default=None, type=click.Path(path_type=Path), help="Folder for TensorBoard's curves, too."
+)
 def command(
     model: str,
     preset: str,
@@ -95,6 +98,7 @@ def command(
     threads: int | None,
     max_minutes: float | None,
     restart: bool,
+    tensorboard: Path | None,
 ) -> None:
     """Train a network; repeat the command to go on with an interrupted training.
 
@@ -144,6 +148,7 @@ def command(
         threads=threads,
         max_minutes=max_minutes,
         restart=restart,
+        tensorboard=tensorboard,
         command=shlex.join(["deploy-robust", *sys.argv[1:]]),
     )
     console = Console(stderr=True)

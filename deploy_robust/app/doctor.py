@@ -26,6 +26,7 @@ _PACKAGES = {
     "polygraphy": "the parity cross-check",
     "tensorrt": "the TensorRT engine; pip install 'deploy-robust[tensorrt]' on a machine with an NVIDIA GPU",
     "openvino": "the OpenVINO engine; pip install 'deploy-robust[openvino]'",
+    "tensorboard": "train --tensorboard; pip install 'deploy-robust[tensorboard]'",
 }
 
 

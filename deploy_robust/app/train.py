@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from deploy_robust.app.pairs import PHOTOS, SCENES
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from deploy_robust.data.pairs import PairSource
@@ -60,6 +61,7 @@ class TrainingRequest:
         threads: Threads on the CPU; None leaves them. A training goes on bit for bit only with the same number.
         max_minutes: Length of this slice; None trains to the end.
         restart: Throw away the state of an earlier call.
+        tensorboard: Folder for TensorBoard's curves; None writes none.
         command: What was typed, for the record.
     """
 
@@ -73,6 +75,7 @@ class TrainingRequest:
     threads: int | None = None
     max_minutes: float | None = None
     restart: bool = False
+    tensorboard: Path | None = None
     command: str = ""
 
 
@@ -120,19 +123,22 @@ def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingR
     Raises:
         UsageError: A name or an option is wrong.
         InputError: Data or weights cannot be read, or the output cannot be written.
-        EnvironmentProblem: The device is not there.
+        EnvironmentProblem: The device is not there, or TensorBoard is asked for and missing.
         RunError: The state belongs to another training or is damaged, or the loss is not finite.
     """
     import torch
 
     from deploy_robust.models.checkpoints import save_checkpoint
     from deploy_robust.training.record import training_record
+    from deploy_robust.training.tensorboard import check_tensorboard
     from deploy_robust.training.trainer import LOG, Trainer
 
     watcher = Watcher() if watcher is None else watcher
     if request.out.suffix != ".safetensors":
         raise UsageError(f"weights are written as .safetensors (got {request.out.name!r}): change --out")
     _check_device(request.device)
+    if request.tensorboard is not None:
+        check_tensorboard()
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     model, started_from = _starting_model(request)
@@ -147,7 +153,8 @@ def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingR
     for note in trainer.notes:
         watcher.on_note(note)
     minutes = float("inf") if request.max_minutes is None else request.max_minutes
-    ending = trainer.run(watcher.on_event, max_minutes=minutes, stop=watcher.stop)
+    with _told(watcher.on_event, request.tensorboard, trainer.step) as on_event:
+        ending = trainer.run(on_event, max_minutes=minutes, stop=watcher.stop)
 
     weights = None
     if ending == "finished":
@@ -168,6 +175,23 @@ def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingR
         weights=weights,
         log=folder / LOG,
     )
+
+
+@contextmanager
+def _told(on_event: Callable[[Event], None], tensorboard: Path | None, done: int) -> Iterator[Callable[[Event], None]]:
+    """Who is told of events: the caller, and TensorBoard where it is asked for."""
+    from deploy_robust.training.tensorboard import TensorBoardLog
+
+    if tensorboard is None:
+        yield on_event
+        return
+    with TensorBoardLog(tensorboard, done) as curves:
+
+        def both(event: Event) -> None:
+            curves(event)
+            on_event(event)
+
+        yield both
 
 
 def _starting_model(request: TrainingRequest) -> tuple[Derainer, str | None]:

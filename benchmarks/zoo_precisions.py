@@ -28,7 +28,7 @@ from deploy_robust.models.registry import MODELS
 RESULTS = Path(__file__).parent / "results" / "zoo-precisions.json"
 PRECISIONS = ("fp32", "fp16", "int8-ort", "int8-tensorrt")
 ORDER = ("fp32", "fp16", "bf16", "int8", "int8-tensorrt", "fp8")
-SIZE = (96, 128)
+SIZE = (64, 80)
 """(height, width) of the embedded scenes; verified at three other sizes, the largest of them this one."""
 CALIBRATION = 8
 OFFICIAL = "prenet official (Rain100H)"

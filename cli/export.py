@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 @click.option(
     "--timing-cache", type=click.Path(path_type=Path, dir_okay=False), help="Kernel timings kept between builds."
 )
+@click.option(
+    "--cross-check",
+    type=click.Choice(["polygraphy"]),
+    help="Run graphs and their fp32 reference once more by Polygraphy; inputs and outputs are kept beside them.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for artefacts.")
 @click.option(
     "--calibration",
@@ -74,6 +79,7 @@ def command(
     profile: str | None,
     tf32: bool,
     timing_cache: Path | None,
+    cross_check: Literal["polygraphy"] | None,
     out: Path,
     calibration: str,
     calibration_count: int,
@@ -103,7 +109,7 @@ def command(
             preset=preset,
             precisions=() if everything else precisions,
             targets=targets,
-            settings=ExportSettings(keep_fp32, quantise_ends, shapes, tf32, timing_cache),
+            settings=ExportSettings(keep_fp32, quantise_ends, shapes, tf32, timing_cache, cross_check),
             pairs=PairsRequest(calibration, split="calibration", seed=seed, unpaired=_has_no_truth(calibration)),
             calibration_count=calibration_count,
             method=method,
@@ -148,11 +154,17 @@ def artefact_table(artefacts: list[ExportedArtefact], folder: Path) -> Table:
         )
         for note in verified.notes:
             notes.setdefault(note, []).append(artefact.path.name)
+    checks = [(a.path.name, a.manifest.cross_check) for a in artefacts if a.manifest.cross_check is not None]
     captions = [
         f"parity: lowest PSNR at {', '.join(f'{h}x{w}' for h, w in sizes)}, with the network (torch) and with the "
         "artefact's own graph read literally",
         "speed: of one pass over the largest image, fp32 ONNX = 1",
         *(f"{', '.join(names)}: {note}" for note, names in notes.items()),
+        *(
+            f"{name}: {check.tool} measures {_decibels(check.psnr_db)} dB against the {check.reference} (max "
+            f"{check.max_abs:.1e})"
+            for name, check in checks
+        ),
     ]
     table.caption, table.caption_justify = "\n".join(captions), "left"
     return table

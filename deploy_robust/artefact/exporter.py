@@ -86,6 +86,7 @@ class ExportSettings:
         profile: Shapes that a plan is built for; None leaves it to the exporter.
         tf32: Whether an engine may compute float32 products in TF32.
         timing_cache: Where a builder keeps what it learned of kernels; None keeps nothing.
+        cross_check: Whose runners run the artefact once more, ``polygraphy``; None asks nobody.
     """
 
     keep_fp32: tuple[str, ...] = ()
@@ -93,6 +94,7 @@ class ExportSettings:
     profile: ShapeProfile | None = None
     tf32: bool = False
     timing_cache: Path | None = None
+    cross_check: Literal["polygraphy"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

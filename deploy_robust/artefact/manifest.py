@@ -98,6 +98,29 @@ class ParityFigure:
 
 
 @dataclass(frozen=True, slots=True)
+class CrossCheckRecord:
+    """What another program's runners made of the artefact and of its fp32 reference.
+
+    Attributes:
+        tool: Name and version.
+        reference: ``fp32 graph``, or ``torch`` for an artefact that is that graph itself.
+        images: Images compared.
+        psnr_db: Lowest PSNR in dB, as in `ParityFigure`.
+        max_abs: Greatest difference of any value, in [0, 1] units.
+        inputs: What both were given, in the tool's own format, beside the artefact.
+        outputs: What both answered, likewise.
+    """
+
+    tool: str
+    reference: str
+    images: int
+    psnr_db: float | str
+    max_abs: float
+    inputs: FileRecord
+    outputs: FileRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything that travels with an artefact, in ``<artefact>.json`` beside it.
 
@@ -113,6 +136,7 @@ class Manifest:
         calibration: None where nothing was calibrated.
         parity: Measured when it was made.
         companions: Files that the artefact cannot do without, beside it.
+        cross_check: None where no other program was asked.
         created_by: Version of deploy-robust.
     """
 
@@ -127,6 +151,7 @@ class Manifest:
     calibration: CalibrationRecord | None = None
     parity: tuple[ParityFigure, ...] = ()
     companions: tuple[FileRecord, ...] = ()
+    cross_check: CrossCheckRecord | None = None
     created_by: str = f"deploy-robust {__version__}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,6 +213,9 @@ def _parse(path: Path) -> Manifest:
             ("graph", FileRecord),
         ):
             data[key] = None if data[key] is None else record(**data[key])
+        if (check := data.get("cross_check")) is not None:
+            files = {key: FileRecord(**check[key]) for key in ("inputs", "outputs")}
+            data["cross_check"] = CrossCheckRecord(**{**check, **files})
         data["companions"] = tuple(FileRecord(**entry) for entry in data.get("companions", ()))
         data["parity"] = tuple(ParityFigure(**{**figure, "size": tuple(figure["size"])}) for figure in data["parity"])
         return Manifest(**data)

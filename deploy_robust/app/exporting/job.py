@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deploy_robust import __version__
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deploy_robust.app.exporting.images import Images
     from deploy_robust.app.exporting.wanted import Wanted
     from deploy_robust.artefact.exporter import CalibrationMethod, Exported, ExportSettings
-    from deploy_robust.artefact.manifest import ParityFigure
+    from deploy_robust.artefact.manifest import CrossCheckRecord, ParityFigure
     from deploy_robust.models.checkpoints import CheckpointInfo
     from deploy_robust.models.derainer import Derainer
 
@@ -123,16 +123,31 @@ class Job:
             self._refused[key] = str(error)
             raise
         try:
-            manifest = self._manifest(thing, exported, graph, calibration, keep=keep)
+            check = self._cross_check(thing, exported) if keep else None
+            manifest = replace(self._manifest(thing, exported, graph, calibration, keep=keep), cross_check=check)
             if keep:
                 manifest.write(folder)
         except BaseException:
             for file in (path, manifest_path(path), *exported.companions):
                 file.unlink(missing_ok=True)
             raise
+        if self.settings.cross_check is not None and check is None and keep:
+            note = f"no cross-check: Polygraphy has no runner for {each.target}"
+            verified.append(replace(verified[-1], notes=(*verified[-1].notes, note)))
         size = sum(file.stat().st_size for file in (path, *exported.companions)) / 1e6
         self._made[key] = ExportedArtefact(path, manifest, verified[-1], size, time.perf_counter() - started)
         return self._made[key]
+
+    def _cross_check(self, thing: Wanted, exported: Exported) -> CrossCheckRecord | None:
+        """What Polygraphy makes of the artefact; None where it is not asked, or has no runner for it."""
+        if self.settings.cross_check is None or thing.exporter.target != ONNX:
+            return None
+        from deploy_robust.app.exporting.cross_check import polygraphy_check
+
+        fp32 = None if thing.precision == "fp32" else self._start("fp32", keep=False)
+        self.on_step(f"cross-checking {thing.name}")
+        images = [crop.rainy for crop in self.images.crops()]
+        return polygraphy_check(thing.exporter, thing.precision, exported.path, fp32, self.network, images)
 
     def _start(self, name: str, *, keep: bool) -> Path:
         return self.make(wanted([name], [ONNX])[0], keep=keep).path

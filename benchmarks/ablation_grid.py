@@ -27,6 +27,7 @@ class Configuration:
         arguments: Constructor arguments that differ from the preset.
         loss: As `deploy_robust.training.losses.parse_loss` reads it; ``paper`` is that of the network.
         adversary: Lambda of the adversarial loss; 0 trains plainly.
+        batch: Crops in a step.
     """
 
     name: str
@@ -34,13 +35,15 @@ class Configuration:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     loss: str = "paper"
     adversary: float = 0.0
+    batch: int = 2
 
     def build(self) -> Derainer:
         """The network with fresh weights from torch's global generator."""
         return MODELS.create(self.model, PRESET, **self.arguments)
 
 
-ATTENTIONS = ("se-mul", "se-add", "cbam", "gc-mul", "gc-add", "sk")
+ATTENTIONS = {"se-mul": 2, "se-add": 2, "cbam": 2, "gc-mul": 2, "gc-add": 2, "sk": 4}
+"""Batch by module: SK normalises means of whole images over the batch, and of two values nothing is left but signs."""
 
 # Fewer stages are wider, so that each has about as many parameters as three stages of width 8 (33,774).
 WIDTHS = {1: 11, 2: 9, 5: 6, 8: 5, 12: 4, 17: 3}
@@ -52,7 +55,7 @@ def _stages(count: int) -> Configuration:
 
 SMALL = (
     Configuration("rcdnet", "rcdnet"),
-    *(Configuration(f"rcdnet {name}", "rcdnet", {"attention": name}) for name in ATTENTIONS),
+    *(Configuration(f"rcdnet {name}", "rcdnet", {"attention": name}, batch=n) for name, n in ATTENTIONS.items()),
     _stages(1),
     _stages(2),
     Configuration("rcdnet lambda 1", "rcdnet", adversary=1.0),

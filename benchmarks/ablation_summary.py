@@ -15,8 +15,10 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import click
 from ablation_grid import INSIGHTS, PAPER
 
+from deploy_robust.artefact.files import write_bytes
 from deploy_robust.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ LEAST = {"map_psnr": 0.1, "clean_ssim": 0.002}
 """Smallest effect worth naming: dB of the mean adversarial PSNR, and clean SSIM."""
 
 REPRODUCED, NOT_REPRODUCED, NOT_DECIDABLE = "reproduced", "not reproduced", "not decidable at this scale"
+
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+"""Lines of a page between which results stand."""
 
 COLUMNS = ("clean_psnr", "clean_ssim", "psnr_1", "psnr_2", "psnr_4", "psnr_8", "map_psnr", "map_ssim")
 HEADINGS = (
@@ -96,7 +101,30 @@ def text(found: dict[str, Any]) -> str:
         cells.append(f"{fmean(row['clean_psnr'] - row['map_psnr'] for row in mine):.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     sentences = [said for insight in INSIGHTS if (said := sentence(rows, insight)) is not None]
-    return "\n".join([*lines, "", *(f"- {said}" for said in sentences), ""])
+    if not sentences:
+        sentences = ["No comparison has two seeds yet."]
+    return "\n".join([_budget(found), "", *lines, "", *(f"- {said}" for said in sentences), ""])
+
+
+def into_page(page: Path, found: dict[str, Any]) -> None:
+    """Puts the text between the two markers of a page.
+
+    Raises:
+        ClickException: The page has no markers.
+    """
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise click.ClickException(f"{page} has no lines {BEGIN} and {END}: add them where the results belong")
+    write_bytes(page, f"{before}{BEGIN}\n\n{text(found)}\n{END}{after}".encode())
+
+
+def _budget(found: dict[str, Any]) -> str:
+    setting, spent = found["setting"], sorted(row["cpu_seconds"] for row in found["rows"])
+    return (
+        f"Budget: {setting['seconds']:g} s of CPU time for each training (they took {spent[0]:g} to {spent[-1]:g} s, "
+        f"median {spent[len(spent) // 2]:g} s), {setting['scenes']} held-out scenes, {len(spent)} trainings."
+    )
 
 
 def draw(found: dict[str, Any], path: Path) -> None:

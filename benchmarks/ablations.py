@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ablation_grid import Configuration
 
 RESULTS = Path(__file__).with_name("results")
-BATCH, CROP = 2, 32
+CROP = 32
 RATES = {"rcdnet": 6e-3, "jorder-e": 3e-3}
 """Adam's highest rate, the same for all that are compared with each other; `RATE` for the others."""
 RATE = 2e-3
@@ -59,18 +59,33 @@ ROUNDS, WARM, TIMED = 3, 1, 3
 @click.option("--seconds", default=150.0, type=click.FloatRange(0, min_open=True), help="CPU seconds of each training.")
 @click.option("--seeds", default=3, type=click.IntRange(1))
 @click.option("--scenes", default=6, type=click.IntRange(1), help="Held-out scenes, 48 px.")
+@click.option("--summary", is_flag=True, help="Train nothing; say what the results so far say.")
 @click.option("--out", default=RESULTS / "ablations.json", type=click.Path(path_type=Path))
 @click.option("--plot", default=None, type=click.Path(path_type=Path), help="Draws the results, .png.")
-@click.option("--page", default=None, type=click.Path(path_type=Path), help="Writes tables and sentences, .md.")
-def main(grid: str, seconds: float, seeds: int, scenes: int, out: Path, plot: Path | None, page: Path | None) -> None:
+@click.option(
+    "--page",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Puts tables and sentences between the markers of a page.",
+)
+def main(
+    grid: str,
+    seconds: float,
+    seeds: int,
+    scenes: int,
+    summary: bool,
+    out: Path,
+    plot: Path | None,
+    page: Path | None,
+) -> None:
     """Trains what is missing, writes each result, and prints what the results say."""
     torch.set_num_threads(1)
-    recipe = {"batch": BATCH, "crop": CROP, "rates": {**RATES, "others": RATE}, "adversary": ADVERSARY.to_dict()}
+    recipe = {"crop": CROP, "rates": {**RATES, "others": RATE}, "adversary": ADVERSARY.to_dict()}
     found = _opened(out, {"seconds": seconds, "scenes": scenes, **recipe, "torch": torch.__version__})
     wanted = GRIDS[grid]
     done = {(row["configuration"], row["seed"]) for row in found["rows"]}
     missing = [(c, seed) for seed in range(seeds) for c in wanted if (c.name, seed) not in done]
-    if missing:
+    if missing and not summary:
         pool = _pool()
         held_out = _held_out(scenes)
         costs = found["cpu_seconds_a_step"]
@@ -85,7 +100,7 @@ def main(grid: str, seconds: float, seeds: int, scenes: int, out: Path, plot: Pa
             click.echo(json.dumps(row))
     click.echo(ablation_summary.text(found))
     if page is not None:
-        write_bytes(page, ablation_summary.text(found).encode())
+        ablation_summary.into_page(page, found)
     if plot is not None:
         ablation_summary.draw(found, plot)
 
@@ -125,7 +140,7 @@ def _trainer(
     rate = RATES.get(configuration.model, RATE)
     plan = TrainingPlan(
         steps=steps,
-        batch=BATCH,
+        batch=configuration.batch,
         crop=CROP,
         seed=seed,
         loss=configuration.loss,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from deploy_robust.data.pairs import PairSource
 
 RESULTS = Path(__file__).with_name("results")
-COUNTS = {"prenet-small": (64, 12, 6, 6, 6), "mprnet-r-seadd-mb-small": (48, 6, 3, 3, 3)}
+COUNTS = {"prenet-small": (64, 12, 6, 6, 4), "mprnet-r-seadd-mb-small": (48, 6, 3, 3, 3)}
 """Side in pixels, scenes, photographs, crops of each real set, scenes for the check for masked gradients."""
 REAL = ("rain100h", "raincityscapes")
 SEARCHES = ("local-credit", "suite")
@@ -56,7 +56,7 @@ SEARCHES = ("local-credit", "suite")
 @click.option("--masking-scenes", type=click.IntRange(0), help="[default: by weights]")
 @click.option("--masking-level", default=4.0, type=click.FloatRange(0, min_open=True), help="Epsilon, n/255.")
 @click.option("--masking/--no-masking", default=True)
-@click.option("--queries", default=500, type=click.IntRange(10), help="Of the searches by queries.")
+@click.option("--queries", default=300, type=click.IntRange(10), help="Of the searches by queries.")
 @click.option(
     "--control",
     type=click.Path(path_type=Path, exists=True),

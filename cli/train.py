@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 @click.option("--average", default=0.0, type=click.FloatRange(0, 1, max_open=True), help="Decay of averaged weights.")
 @click.option("--clip", default=1.0, type=click.FloatRange(0, min_open=True), help="Longest gradient.")
 @click.option(
-    "--precision", default="fp32", type=click.Choice(["fp32", "bf16", "fp16"]), help="Mixed precision needs CUDA."
+    "--precision",
+    default="fp32",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Mixed precision: CUDA, or bf16 on a CPU with AVX512-BF16.",
 )
 @click.option("--init", default=None, help="Weights to start from: a shipped name or a file.  [default: fresh]")
 @click.option("--adversarial", is_flag=True, help="Attack the network in every step; what moves is part of the loss.")

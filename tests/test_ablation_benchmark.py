@@ -25,7 +25,14 @@ def parts(monkeypatch):
 
 def row(configuration: str, seed: int, value: float, ssim: float = 0.7) -> dict[str, object]:
     columns = dict.fromkeys(("clean_psnr", "psnr_1", "psnr_2", "psnr_4", "psnr_8", "map_psnr"), value)
-    common = {"configuration": configuration, "seed": seed, "parameters": 1000, "steps": 10, "map_ssim": ssim}
+    common = {
+        "configuration": configuration,
+        "seed": seed,
+        "parameters": 1000,
+        "steps": 10,
+        "cpu_seconds": 20.0,
+        "map_ssim": ssim,
+    }
     return {**common, **columns, "clean_ssim": ssim}
 
 
@@ -83,7 +90,7 @@ def test_a_repeated_command_goes_on_and_another_budget_is_refused(parts, tmp_pat
         grid.Configuration("rcdnet lambda 1", "rcdnet", tiny, adversary=1.0),
     )
     monkeypatch.setitem(ablations.GRIDS, "small", three)
-    for name, value in {"SCENES": 2, "PHOTOS": 1, "HELD_OUT_SIDE": 32, "SIDE": 40, "BATCH": 1, "ROUNDS": 1}.items():
+    for name, value in {"SCENES": 2, "PHOTOS": 1, "HELD_OUT_SIDE": 32, "SIDE": 40, "ROUNDS": 1}.items():
         monkeypatch.setattr(ablations, name, value)
     out = tmp_path / "out.json"
     options = ["--seconds", "0.05", "--scenes", "1", "--seeds", "2", "--out", str(out)]
@@ -96,13 +103,19 @@ def test_a_repeated_command_goes_on_and_another_budget_is_refused(parts, tmp_pat
     # Cut off after the second result: what is there stays, the rest is measured again.
     out.write_text(json.dumps({**whole, "rows": whole["rows"][:2]}))
     page, plot = tmp_path / "page.md", tmp_path / "plot.png"
+    page.write_text("# Page\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
     more = [*options, "--page", str(page), "--plot", str(plot)]
     assert CliRunner().invoke(ablations.main, more, catch_exceptions=False).exit_code == 0
     again = json.loads(out.read_text())
     assert again["rows"][:2] == whole["rows"][:2]
     timeless = [[{k: v for k, v in r.items() if k != "cpu_seconds"} for r in f["rows"]] for f in (whole, again)]
     assert timeless[0] == timeless[1]
-    assert "The adversarial loss costs clean quality" not in page.read_text()  # lambda 4 was not trained
+    said = page.read_text()
+    assert said.startswith("# Page\n<!-- results -->\n")
+    assert said.endswith("<!-- end of results -->\nafter\n")
+    assert "old" not in said
+    assert "The adversarial loss costs clean quality" not in said  # lambda 4 was not trained
+    assert said.count("| rcdnet") == 3
     assert plot.stat().st_size > 1000
 
     other = CliRunner().invoke(ablations.main, ["--seconds", "9", "--out", str(out)])

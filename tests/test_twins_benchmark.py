@@ -60,6 +60,7 @@ def test_the_share_compares_gains_on_the_same_images(parts):
     (row,) = parts[1].masking([m for m in measurements() if (m["attack"], m["image"]) != ("suite", "c")])
     assert (row["images"], row["gain"][0], row["gain_pgd_20"][0]) == (2, 4.0, 5.0)
     assert row["share"] == 0.8
+    assert row["beyond_pgd_20"] == 1.0
     assert "80%" in parts[1].markdown(measurements())
 
 

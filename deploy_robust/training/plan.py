@@ -31,7 +31,7 @@ class TrainingPlan:
         validate_every: Steps between validations; the last step is always followed by one.
         accumulate: Parts that a batch is computed in, one after the other, to save memory; they divide `batch`.
         average: Decay of the exponential moving average of weights that is validated and kept; 0 keeps the last step.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` on CUDA.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` on CUDA, or ``bf16`` on a CPU with AVX512-BF16.
         attacked: What validations attack, and how.
         adversary: The network is attacked in every step, and what that moves is part of the loss; None trains plainly.
         adversary_weight: Lambda, the weight of that part.

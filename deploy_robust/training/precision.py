@@ -1,4 +1,4 @@
-"""Mixed precision on a GPU: which arithmetic a step uses, behind the contract of a network."""
+"""Mixed precision: which arithmetic a step uses, behind the contract of a network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,27 @@ def check_precision(precision: str, device: str) -> None:
     """Refuses what a device does not do well.
 
     Raises:
-        UsageError: The name is unknown, or mixed precision is asked for outside CUDA.
+        UsageError: The name is unknown, or the device has no fast arithmetic of that kind.
     """
     if precision not in get_args(Precision):
         raise UsageError(f"the precision of a training is fp32, bf16 or fp16 (got {precision!r})")
-    if precision != "fp32" and torch.device(device).type != "cuda":
-        raise UsageError(f"mixed precision ({precision}) is for CUDA, not for {device}: use --precision fp32")
+    kind = torch.device(device).type
+    if precision == "fp32" or kind == "cuda":
+        return
+    if kind != "cpu" or precision != "bf16":
+        raise UsageError(
+            f"mixed precision ({precision}) is for CUDA, and bf16 for CPUs with AVX512-BF16, not for {device}: "
+            "use --precision fp32"
+        )
+    if not cpu_computes_bfloat16():
+        raise UsageError(
+            "this CPU has no AVX512-BF16, so that bf16 would be slower than fp32 on it: use --precision fp32"
+        )
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; where it does not, torch converts every value, which costs more."""
+    return torch.cpu._is_avx512_bf16_supported()  # no public name in every torch that we take
 
 
 class Autocast(Derainer):
@@ -36,7 +51,7 @@ class Autocast(Derainer):
 
     Args:
         network: The network in training.
-        device_type: ``cuda``; ``cpu`` in tests.
+        device_type: ``cuda`` or ``cpu``.
         precision: ``bf16`` or ``fp16``.
     """
 

@@ -13,7 +13,7 @@ from deploy_robust.models.registry import MODELS
 from deploy_robust.training.adversary import Adversary
 from deploy_robust.training.average import WeightAverage
 from deploy_robust.training.crops import PairPool
-from deploy_robust.training.precision import Autocast
+from deploy_robust.training.precision import Autocast, cpu_computes_bfloat16
 from deploy_robust.training.state import read_state
 from deploy_robust.training.trainer import Trainer, TrainingPlan
 from deploy_robust.training.validation import AttackedValidation
@@ -97,9 +97,31 @@ def test_a_state_is_saved_after_a_step_where_saving_is_cheap(make: Any, monkeypa
     assert saved == list(range(6))
 
 
-def test_mixed_precision_is_refused_on_a_cpu(make: Any) -> None:
+def test_float16_is_refused_on_a_cpu(make: Any) -> None:
     with pytest.raises(UsageError, match="is for CUDA"):
+        make("run", precision="fp16")
+
+
+def test_bfloat16_is_refused_on_a_cpu_that_does_not_compute_it(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(UsageError, match="use --precision fp32"):
         make("run", precision="bf16")
+
+
+@pytest.mark.skipif(not cpu_computes_bfloat16(), reason="this CPU has no AVX512-BF16")
+def test_a_training_in_bfloat16_goes_on_bit_for_bit_and_is_not_that_in_float32(make: Any) -> None:
+    options = {"precision": "bf16", "adversary": Adversary(iterations=1)}
+    whole, other = make("whole", **options), make("other", adversary=Adversary(iterations=1))
+    whole.run()
+    other.run()
+    for step in range(6):
+        part = make("parts", **options)
+        assert part.resume() == (step > 0)
+        part.run(stop=lambda part=part, step=step: part.step == step + 1)
+    assert weights_sha256(part.model.state_dict()) == weights_sha256(whole.model.state_dict())
+    assert weights_sha256(whole.model.state_dict()) != weights_sha256(other.model.state_dict())
+    assert all(weights.dtype == torch.float32 for weights in whole.model.state_dict().values())
+    assert abs(whole.curve[-1].score.output_psnr - other.curve[-1].score.output_psnr) < 0.5
 
 
 def test_autocast_computes_in_bfloat16_and_answers_in_float32() -> None:

@@ -39,12 +39,13 @@ from deploy_robust.training.precision import cpu_computes_bfloat16
 from deploy_robust.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from deploy_robust.models.derainer import Derainer
     from deploy_robust.training.precision import Precision
+    from deploy_robust.training.trainer import Event
 
 BATCH, CROP, INNER, WEIGHT = 4, 48, 3, 20.0
 CASES = (("prenet", "plain", 6), ("prenet", "adversarial", 3), ("mprnet-r-seadd-mb", "plain", 2))
@@ -80,7 +81,7 @@ def inner(net: Derainer, rainy: Tensor, y: Tensor) -> Tensor:
 
 
 def share(name: str, what: str, steps: int, rounds: int, pool: PairPool, folder: Path) -> dict[str, Any]:
-    """Bare CPU seconds over the trainer's."""
+    """Bare CPU seconds over those of one trainer that goes on and on, as a training does, saved states included."""
     attack = what == "adversarial"
     trainer = _trainer(name, pool, folder, attack=attack)
     net = copy.deepcopy(trainer.model)
@@ -88,15 +89,32 @@ def share(name: str, what: str, steps: int, rounds: int, pool: PairPool, folder:
     sampler = CropSampler(pool, size=CROP, rows=BATCH, seed=0)
     drawn = [sampler.batch(k) for k in range(steps)]
     batches = [tuple(x.contiguous(memory_format=torch.channels_last) for x in (b.rainy, b.clean)) for b in drawn]
-    both = {"bare": lambda: bare(net, optimiser, batches, attack=attack), "trainer": lambda: _run(trainer, steps)}
-    return {"network": f"{name} small", "training": what, **_in_turn(both, steps, rounds)}
+    taken: list[tuple[float, float]] = []
+    began = time.process_time()
+
+    def on_event(_: Event) -> None:
+        nonlocal began
+        if trainer.step % steps == 0:
+            middle = time.process_time()
+            bare(net, optimiser, batches, attack=attack)
+            taken.append((time.process_time() - middle, middle - began))
+            began = time.process_time()
+
+    trainer.run(on_event, stop=lambda: len(taken) > rounds)
+    return {"network": f"{name} small", "training": what, **_figures(("bare", "trainer"), taken, steps)}
 
 
 def mixed(name: str, steps: int, rounds: int, pool: PairPool, folder: Path) -> dict[str, Any]:
     """CPU seconds of plain steps in bfloat16 over those in float32."""
     trainers = {p: _trainer(name, pool, folder / p, attack=False, precision=p) for p in ("bf16", "fp32")}
-    both = {p: lambda trainer=trainer: _run(trainer, steps) for p, trainer in trainers.items()}
-    return {"network": f"{name} small", "training": "plain, bf16 over fp32", **_in_turn(both, steps, rounds)}
+    taken = []
+    for _ in range(rounds + 1):
+        marks = [time.process_time()]
+        for trainer in trainers.values():
+            _run(trainer, steps)
+            marks.append(time.process_time())
+        taken.append([b - a for a, b in itertools.pairwise(marks)])
+    return {"network": f"{name} small", "training": "plain, bf16 over fp32", **_figures(trainers, taken, steps)}
 
 
 def _trainer(name: str, pool: PairPool, folder: Path, *, attack: bool, precision: Precision = "fp32") -> Trainer:
@@ -119,22 +137,15 @@ def _run(trainer: Trainer, steps: int) -> None:
     trainer.run(stop=lambda: trainer.step >= end)
 
 
-def _in_turn(two: dict[str, Callable[[], None]], steps: int, rounds: int) -> dict[str, Any]:
+def _figures(names: Iterable[str], taken: Sequence[Sequence[float]], steps: int) -> dict[str, Any]:
     """CPU seconds of the first over those of the second, by round after one that warms up, and the median."""
-    taken: list[list[float]] = []
-    for _ in range(rounds + 1):
-        marks = [time.process_time()]
-        for work in two.values():
-            work()
-            marks.append(time.process_time())
-        taken.append([b - a for a, b in itertools.pairwise(marks)])
     ratios = [first / second for first, second in taken[1:]]
     medians = [statistics.median(each) / steps for each in zip(*taken[1:], strict=True)]
     return {
         "share": round(statistics.median(ratios), 3),
         "rounds": [round(value, 3) for value in ratios],
         "steps_a_round": steps,
-        "cpu_seconds_a_step": {name: round(value, 4) for name, value in zip(two, medians, strict=True)},
+        "cpu_seconds_a_step": {name: round(value, 4) for name, value in zip(names, medians, strict=True)},
     }
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CURRENT, PREVIOUS = "state.bin", "state.previous.bin"
+DAMAGED = "state.damaged.bin"
+"""Where a state goes that was passed over: under its old name it would become the reserve at the next save."""
 
 _MAGIC = b"deploy-robust training state 1\n"
 _HASH_BYTES = 32
@@ -32,7 +34,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """The newest whole state.
+    """The newest whole state; a damaged one that is passed over gets another name.
 
     Returns:
         The state, or None where there is none yet; and a message for the user where a damaged one was passed over.
@@ -46,9 +48,11 @@ def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
         if not path.exists():
             continue
         state = _read(path)
+        if state is not None and not damaged:
+            return state, None
         if state is not None:
-            note = f"{', '.join(damaged)} is truncated or damaged: going on from {name}" if damaged else None
-            return state, note
+            (folder / CURRENT).replace(folder / DAMAGED)
+            return state, f"{CURRENT} is truncated or damaged (now {DAMAGED}): going on from {PREVIOUS}"
         damaged.append(name)
     if damaged:
         raise RunError(f"{folder}: {' and '.join(damaged)} cannot be read: remove the folder and train anew")

@@ -119,6 +119,31 @@ def test_a_damaged_state_is_passed_over_with_a_message(make: Any, damage: str, m
     assert all(PREVIOUS in note for note in again.notes)
 
 
+def test_a_crash_in_the_first_save_after_a_damaged_state_keeps_the_reserve(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy_robust.training.trainer._SAVE_SHARE", 0.0)
+    make("run").run(stop=stop_after(3))
+    later = make("run")
+    later.resume()
+    later.run(stop=stop_after(4))
+    path = later.folder / CURRENT
+    path.write_bytes(path.read_bytes()[:-100])
+    again = make("run")
+    assert again.resume()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as crash:
+        crash.setattr("deploy_robust.training.state.write_bytes", full)
+        with pytest.raises(OSError, match="no space"):
+            again.run(stop=stop_after(1))
+    last = make("run")
+    assert last.resume()
+    assert last.step == 3
+
+
 def test_two_damaged_states_are_an_error(make: Any) -> None:
     trainer = make("run")
     trainer.run(stop=stop_after(2))

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SHELL := /bin/bash
 
-.PHONY: help demo test openvino-test soak test-all lint format wheel clean
+.PHONY: help demo test openvino-test modelopt modelopt-test soak test-all lint format wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,18 @@ openvino-test: wheel  ## Test the OpenVINO engine and exporters, their wheels in
 	    > $(VENV)/openvino.txt
 	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/openvino --constraint constraints.txt --requirement $(VENV)/openvino.txt
 	PYTHONPATH=$(abspath $(VENV)/openvino) bash tests/run_on_wheel.sh $(VENV) dist -k openvino
+
+# NVIDIA's quantiser pins onnx and pulls another onnxruntime: without its dependencies it runs with the pinned ones here.
+# What needs no pin of its own comes with its dependencies. The exporter runs it in a process of its own.
+modelopt: $(VENV)/.ready  ## Put NVIDIA's modelopt into a folder of its own, for export --precision int8-modelopt
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/modelopt --no-deps \
+	    'nvidia-modelopt>=0.47,<0.48' onnx-graphsurgeon onnxslim onnxconverter-common
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/modelopt \
+	    nvidia-ml-py 'pulp<4' pydantic omegaconf regex PyYAML tqdm lief cppimport
+	@echo "export DEPLOY_ROBUST_MODELOPT=$(abspath $(VENV)/modelopt)"
+
+modelopt-test: wheel modelopt  ## Test the exporter that calls it
+	DEPLOY_ROBUST_MODELOPT=$(abspath $(VENV)/modelopt) bash tests/run_on_wheel.sh $(VENV) dist -k modelopt
 
 soak: $(VENV)/.ready  ## Kill checks, exports and trainings at 50, 10 and 10 moments and resume them (about 20 minutes)
 	DEPLOY_ROBUST_SOAK_CHECK=50 DEPLOY_ROBUST_SOAK_EXPORT=10 DEPLOY_ROBUST_SOAK_TRAIN=10 DEPLOY_ROBUST_SOAK_ATTACK=10 OMP_NUM_THREADS=1 \

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from deploy_robust.app.registries import engine_kind
 from deploy_robust.attacks.attack import Task
@@ -120,6 +122,31 @@ def test_the_gradient_stops_where_the_quantiser_saturated(gradient, right):
     x = torch.tensor([-0.3, 0.0, 0.4, 1.0, 1.2]).expand(1, 3, 1, 5).clone().requires_grad_()
     (found,) = torch.autograd.grad(engine.run(x).sum(), x)
     assert found[0, 0, 0].tolist() == right
+
+
+def test_e4m3_codes_are_those_of_onnx_runtime_and_of_onnxs_evaluator():
+    """Ties, subnormal numbers, what is too small and what is too large; per tensor and per channel."""
+    edges = [0, 1, 1.5, -2, 17 / 16, 19 / 16, 2**-9, 2**-10, 3 * 2**-10, 448, 464, 470, -1e6, 2**-20]
+    x = torch.zeros(1, 3, 2, len(edges))
+    x[:] = torch.tensor(edges)
+    x[:, :, 1] *= 0.3
+    scales = {"s": np.float32(1.0), "c": np.asarray([1.0, 0.37, 3e-3], np.float32)}
+    kind = TensorProto.FLOAT8E4M3FN
+    zeros = [helper.make_tensor(f"z{k}", kind, v.shape, bytes(v.size), raw=True) for k, v in scales.items()]
+    nodes = []
+    for name in scales:
+        nodes.append(helper.make_node("QuantizeLinear", ["x", name, f"z{name}"], [f"q{name}"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"q{name}", name, f"z{name}"], [f"d{name}"]))
+    made = model([*nodes, node("Add", ["ds", "dc"], ["y"])], scales)
+    made.graph.initializer.extend(zeros)
+    onnx.checker.check_model(made, full_check=True)
+    found = LiteralEngine(made).run(x).numpy()
+    (evaluated,) = ReferenceEvaluator(made).run(None, {"x": x.numpy()})
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert np.array_equal(found, session.run(None, {"x": x.numpy()})[0])
+    assert np.array_equal(found, evaluated)
 
 
 def test_codes_read_by_two_nodes_are_not_joined_and_agree():

@@ -98,7 +98,7 @@ def command(
     Exit codes: 0 done, 1 a bound of --max-gap does not hold, 2 trouble, 3 stopped by --max-minutes.
     """
     from deploy_robust.app.compare import GROUPS, CompareRequest, compare
-    from deploy_robust.cli.screen import progress_bar
+    from deploy_robust.cli.screen import console, progress_bar
 
     request = CompareRequest(
         engines=tuple(parse_engine(text, device=device, threads=threads) for text in engines),
@@ -117,8 +117,13 @@ def command(
         timeout=timeout,
         max_minutes=max_minutes,
     )
+    aside = console(stderr=True, quiet=quiet or as_json or not console(stderr=True).is_terminal)
+
+    def tell(step: str) -> None:
+        aside.print(step, style="dim", markup=False)
+
     with progress_bar("comparing", "cases", quiet=quiet or as_json) as progress:
-        result = compare(request, on_progress=progress)
+        result = compare(request, on_progress=progress, on_step=tell)
     _print(result, as_json=as_json, quiet=quiet)
     if not result.comparison.complete:
         return exit_codes.INCONCLUSIVE

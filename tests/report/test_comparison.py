@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +27,12 @@ from deploy_robust.gate.records import (
     Verdict,
 )
 from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
+from deploy_robust.report.comparison.formats import write_comparison
 from deploy_robust.report.comparison.html import render
 from deploy_robust.report.comparison.records import WORST, Comparison, parity_figure
 from deploy_robust.report.comparison.summary import summarise
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 PAIRS = [f"image-{i:02d}" for i in range(12)]
 LEVELS = (1.0, 4.0)
 COLUMNS = (
@@ -246,3 +251,30 @@ def test_without_ground_truth_it_compares_drift() -> None:
     assert cell.mean == pytest.approx(5 + np.mean([psnr("a", pair, "noise", 1.0) for pair in PAIRS]))
     assert found.agreement[0].both is None
     assert b"worse than the rain" not in render(found)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_the_page_opens_without_a_complaint_and_its_squares_are_coloured_or_struck(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    verdicts = {"a": verdict(Status.FAIL, 17.3), "b": verdict()}
+    found = summarise(plan(engine("a"), engine("b")), measurements(), verdicts, resamples=500)
+    page = write_comparison(tmp_path, found)["html"]
+    browser = module.Browser(CHROMIUM, tmp_path / "profile")
+    try:
+        browser.open(page)
+        assert browser.complaints() == []
+        assert [url for url in browser.requests() if not url.endswith("/report.html")] == []
+        struck = "[...document.querySelectorAll('td.void')].every((cell) => cell.querySelector('s') && cell.title)"
+        assert browser.value(struck)
+        colours = (
+            "new Set([...document.querySelectorAll('td.level')].map((c) => getComputedStyle(c).backgroundColor)).size"
+        )
+        assert browser.value(colours) > 3
+        wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert browser.value(wide), "wide maps scroll by themselves, and the page does not"
+    finally:
+        browser.close()

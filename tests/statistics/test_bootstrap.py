@@ -16,7 +16,7 @@ from deploy_robust.statistics.bootstrap import bootstrap_interval
 
 
 @pytest.mark.parametrize("draw", ["normal", "exponential", "uniform", "integers"])
-@pytest.mark.parametrize("n", [8, 24, 60])
+@pytest.mark.parametrize("n", [8, 24, 600])
 def test_it_is_scipys_within_the_scatter_of_resampling(draw: str, n: int) -> None:
     generator = np.random.default_rng([n, len(draw)])
     x = generator.integers(0, 4, n).astype(float) if draw == "integers" else getattr(generator, draw)(size=n)

@@ -43,6 +43,7 @@ class Lineup:
     engine_facts: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _sources: dict[str, _Source] = field(default_factory=dict)
+    _taken: frozenset[str] = frozenset()
 
     @classmethod
     def open(
@@ -55,7 +56,7 @@ class Lineup:
         """
         from deploy_robust.models.checkpoints import shipped
 
-        lineup = cls()
+        lineup = cls(_taken=frozenset(each.name for each in engines))
         for each in engines:
             lineup._add_engine(each, groups, device)
         extra = [*sources, *(SourceRequest(name, device=device) for name in (shipped() if SHIPPED in groups else ()))]
@@ -138,7 +139,7 @@ class Lineup:
         for suffix in (".safetensors", ".onnx", ".pth"):
             stem = stem.removesuffix(suffix)
         name, count = f"{stem} ({kind})", 1
-        while name in self._sources or name in self.engines:
+        while name in self._sources or name in self._taken:
             count += 1
             name = f"{stem} {count} ({kind})"
         self._sources[name] = _Source(opened, kind, attacks)

@@ -11,7 +11,7 @@ from deploy_robust.app.comparing.requests import NamedEngine
 from deploy_robust.app.pairs import SCENES, PairsRequest
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.artefact.manifest import read_manifest
-from deploy_robust.errors import DeployRobustError, UsageError
+from deploy_robust.errors import DeployRobustError, ExportError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,13 +100,16 @@ def _built(engine: NamedEngine, manifest: Manifest, number: int, folder: Path) -
         size = int(facts["height"]), int(facts["width"])
         pairs = PairsRequest(SCENES, size=size, split="calibration", seed=int(facts["seed"]) + number - 1)
         settings = {"pairs": pairs, "calibration_count": calibration.count, "method": calibration.method}
-    made = export(
-        home,
-        checkpoint=path.parent / manifest.source.file,
-        precisions=(made_by.name if made_by.precision is not None else _graph_name(path, manifest),),
-        targets=(made_by.target,),
-        **settings,
-    )
+    try:
+        made = export(
+            home,
+            checkpoint=path.parent / manifest.source.file,
+            precisions=(made_by.name if made_by.precision is not None else _graph_name(path, manifest),),
+            targets=(made_by.target,),
+            **settings,
+        )
+    except ExportError as error:
+        raise ExportError(f"build {number} of {engine.name} cannot be made: {error}") from error
     artefact = next(each.path for each in made if each.manifest.exporter == manifest.exporter)
     write_bytes(note, json.dumps({"recipe": recipe, "artefact": artefact.name}).encode())
     return artefact

@@ -22,6 +22,7 @@ def python(code: str) -> str:
 def test_the_public_names_are_the_use_cases() -> None:
     from deploy_robust.app.attack import attack
     from deploy_robust.app.check import check
+    from deploy_robust.app.compare import compare
     from deploy_robust.app.export import export
     from deploy_robust.app.train import train
     from deploy_robust.app.verify import verify
@@ -29,6 +30,7 @@ def test_the_public_names_are_the_use_cases() -> None:
     assert (deploy_robust.check, deploy_robust.export, deploy_robust.train) == (check, export, train)
     assert deploy_robust.verify is verify
     assert deploy_robust.attack is attack
+    assert deploy_robust.compare is compare
     assert set(deploy_robust.__all__) <= set(dir(deploy_robust))
     assert deploy_robust.__all__ == sorted(deploy_robust.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'chekc'"):
@@ -73,6 +75,8 @@ print(len(names))
         "report/assets/report.html",
         "report/assets/report.css",
         "report/assets/report.js",
+        "report/assets/compare.html",
+        "report/assets/compare.css",
         "models/weights/prenet-small.safetensors",
     ],
 )

@@ -176,7 +176,7 @@ def test_what_one_engine_did_not_answer_counts_for_neither() -> None:
 def test_a_damaged_engine_is_struck_out_everywhere() -> None:
     verdicts = {"a": verdict(Status.FAIL, 17.3), "b": verdict()}
     found = summarise(plan(engine("a"), engine("b")), measurements(), verdicts, max_gap=90.0, resamples=500)
-    reason = "parity is broken: fidelity 17.3 dB, at least 25"
+    reason = "parity is broken: fidelity 17.3 dB (at least 25)"
     assert found.engines[0].void == reason
     assert {cell.void for cell in found.cells if cell.engine == "a"} == {reason}
     assert {cell.void for cell in found.cells if cell.engine != "a"} == {""}

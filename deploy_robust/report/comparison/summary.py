@@ -134,8 +134,8 @@ def _parity_state(verdict: Verdict) -> tuple[str, str]:
 def _bound(outcome: Outcome) -> str:
     line = outcome.requirement
     if line.at_most is not None:
-        return f"{line.quantity} {outcome.value:.2g}, at most {line.at_most:g}"
-    return f"{line.quantity} {number(outcome.value, 1)} dB, at least {line.at_least:g}"
+        return f"{line.quantity} {outcome.value:.2g} (at most {line.at_most:g})"
+    return f"{line.quantity} {number(outcome.value, 1)} dB (at least {line.at_least:g})"
 
 
 def _source(facts: Mapping[str, Any], table: Table) -> SourceRow:

@@ -38,9 +38,13 @@ def uniform(seed: int, *parts: Part, shape: tuple[int, ...]) -> NDArray[np.float
     return ((words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)).reshape(shape)
 
 
+def sign_bits(seed: int, *parts: Part, count: int) -> NDArray[np.uint8]:
+    """So many fair bits, eight in a byte, lowest first; bits beyond `count` in the last byte are undefined."""
+    return philox(seed, *parts).random_raw((count + 63) // 64).view(np.uint8)[: (count + 7) // 8]
+
+
 def signs(seed: int, *parts: Part, shape: tuple[int, ...]) -> NDArray[np.int8]:
     """Independent fair signs, -1 or +1, one bit of the stream each."""
     count = int(np.prod(shape))
-    words = philox(seed, *parts).random_raw((count + 63) // 64)
-    bits = np.unpackbits(words.view(np.uint8), count=count, bitorder="little")
+    bits = np.unpackbits(sign_bits(seed, *parts, count=count), count=count, bitorder="little")
     return (bits.astype(np.int8) * np.int8(2) - np.int8(1)).reshape(shape)

@@ -77,6 +77,18 @@ def test_parity_and_attack_are_measured_and_the_attack_stays_in_its_ball(parts):
     )
 
 
+def test_a_search_is_measured_and_finds_on_a_cpu_what_it_finds_on_a_cpu(parts):
+    import gpu_searches
+
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(3, 3, 3, padding=1).eval().requires_grad_(False)
+    gpu, _, _ = parts
+    found = gpu_searches.search_of(network, network, gpu.images(2, 16, 24), queries=30)
+    assert found["PSNR"] == found["PSNR on a CPU"]
+    assert found["of the bare engine"] > 0
+    assert (found["copies per query"], found["waits per query"]) == (None, None)
+
+
 def test_an_engine_that_is_not_there_gives_its_reason(parts, tmp_path):
     _, _, paths = parts
     file = tmp_path / "a.onnx"

@@ -145,6 +145,7 @@ class Execution:
 def _crafted(attacks: Mapping[str, Attack], roster: Roster) -> tuple[dict[str, PlannedAttack], tuple[str, ...]]:
     """Each attack on the network that it needs, then those that are crafted on the literal twin, too."""
     from deploy_robust.attacks.attack import Access
+    from deploy_robust.attacks.search import Search
     from deploy_robust.gate.executor import PlannedAttack
 
     against = {Access.NOTHING: None, Access.GRADIENTS: SOURCE, Access.QUERIES: ENGINE}
@@ -152,6 +153,11 @@ def _crafted(attacks: Mapping[str, Attack], roster: Roster) -> tuple[dict[str, P
     for name, each in planned.items():
         if each.against == ENGINE and ENGINE not in roster.subjects:
             raise UsageError(f"attack {name} searches by queries of an engine: name one with --engine, or leave it out")
+    order = list(attacks)
+    for name, attack in attacks.items():
+        before = [attacks[other].access for other in order[: order.index(name)]]
+        if isinstance(attack, Search) and attack.needs_start and Access.GRADIENTS not in before:
+            raise UsageError(f"attack {name} starts from what gradients have found: put one like pgd-lmse before it")
     adapted = tuple(n for n, a in attacks.items() if a.access is Access.GRADIENTS and roster.adaptable)
     return planned | {adaptive(name): PlannedAttack(attacks[name], LITERAL) for name in adapted}, adapted
 

@@ -2,8 +2,9 @@
 
 Two probes at plus and minus the same random signs tell, for each pixel, how its error changed. A pixel's answer depends
 on its neighbourhood alone, so each probed value is credited with the change around it and not with the sum over the
-image. With the sum instead (`spsa`) this is the antithetic estimate of SPSA and NES (Spall 1992; Ilyas et al., ICML
-2018), whose noise grows with the number of pixels.
+image. What the channels of an image have earned is then weighed by how far it stands out of the noise, which their own
+credits tell (Wiener 1949): it costs no query. With the sum instead (`spsa`) this is the antithetic estimate of SPSA and
+NES (Spall 1992; Ilyas et al., ICML 2018), whose noise grows with the number of pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from deploy_robust.attacks.attack import Access
 from deploy_robust.attacks.corners import look
 from deploy_robust.attacks.error_maps import SQUARED_ERROR
-from deploy_robust.attacks.queries import Bound, Queries
+from deploy_robust.attacks.queries import Bound, Queries, corner_of
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 RADII = (0.7, 1.0, 1.5, 2.5, 4.0)
 """Radii of the neighbourhood, in pixels, among which each image chooses for itself."""
+
+_FLOOR = 0.1
+"""Weight of a mixture of channels that does not stand out of the noise at all: what it holds may still be true."""
 
 _MEANWHILE = 1.0
 """The radius that leads on until then."""
@@ -48,6 +52,7 @@ class LocalCredit:
         memory: Decay of the credits from one step to the next; rises linearly to 0.995 where the search is long.
         warm: Random corners that the start is chosen from.
         every: Steps between two evaluations of the corner that the search has come to.
+        filtered: Whether channels are weighed by how far they stand out of the noise.
         stop_psnr: An image is done once its PSNR, in dB against the ground truth, falls below this; 0 never stops.
         stop_drop: It is done once it has lost so many dB against the clean output's PSNR; 0 never stops.
         error_map: What is maximised; one with a single number for the image needs many more queries.
@@ -61,6 +66,7 @@ class LocalCredit:
     memory: float = 0.97
     warm: int = 4
     every: int = 8
+    filtered: bool = True
     stop_psnr: float = 0.0
     stop_drop: float = 0.0
     error_map: ErrorMap = SQUARED_ERROR
@@ -86,7 +92,7 @@ class LocalCredit:
     @property
     def settings(self) -> Mapping[str, str | int | float | bool]:
         """All numbers of the search."""
-        names = ("queries", "radius", "sigma", "step", "memory", "warm", "every", "stop_psnr", "stop_drop")
+        names = ("queries", "radius", "sigma", "step", "memory", "warm", "every", "filtered", "stop_psnr", "stop_drop")
         return {name: getattr(self, name) for name in names}
 
     def craft(self, task: Task) -> Crafted:
@@ -113,6 +119,7 @@ class LocalCredit:
         last = min(0.995, max(self.memory, 1 - 4 / length))
         credit = _Credit.of(delta, self.radius)
         step = 0
+        drawn = engine.sign_steps(step, self.every, self.name)
         while engine.left:
             if engine.left <= 2:  # no look would follow another pair of probes
                 for direction in (delta, credit.ahead)[: engine.left]:
@@ -120,10 +127,10 @@ class LocalCredit:
                 engine.retire()
                 return
             share = min(1.0, step / length)
-            signs = engine.signs(self.name, step)
+            signs = drawn.at(step)
             probe = self.sigma * engine.eps * signs
             above, below = engine.ask(*(engine.probe(delta + side * probe) for side in (1, -1)))
-            credit.add(signs, above.errors - below.errors, self.memory + (last - self.memory) * share)
+            credit.add(engine.inside(signs), above.errors - below.errors, self.memory + (last - self.memory) * share)
             step += 1
             size = self.step * (1 - 0.9 * share)
             delta = engine.project(delta + size * engine.eps * credit.ahead.sign()) - engine.x
@@ -136,10 +143,15 @@ class LocalCredit:
             stays = engine.retire()
             delta = delta[stays]
             credit.keep(stays)
+            drawn.keep(stays)
+            if step % self.every == 0 and engine.left:
+                drawn = engine.sign_steps(step, self.every, self.name)
+                if self.filtered:
+                    credit.weigh()
 
     def _look(self, engine: Queries, direction: Tensor) -> Tensor:
         """Offers the corner in the direction of each active row, and returns its error, (n,); one query."""
-        return look(engine, torch.where(direction >= 0, 1.0, -1.0)).total
+        return look(engine, corner_of(direction)).total
 
 
 @dataclass(slots=True)
@@ -149,19 +161,25 @@ class _Credit:
     Attributes:
         radii: Sigma of the neighbourhoods, pixels.
         earned: (radii, n, 3, H, W) while the choice is open, (n, 3, H, W) afterwards.
+        noise: Mean square that `earned` would have by chance, (radii, n) or (n,): that of credits without a trend.
+        weights: What leads on is these times the channels of `earned`, (radii, n, 3, 3) or (n, 3, 3).
         chosen: Index of each row's radius, (n,); None while the choice is open.
     """
 
     radii: tuple[float, ...]
     earned: Tensor
+    noise: Tensor
+    weights: Tensor
     chosen: Tensor | None
 
     @classmethod
     def of(cls, delta: Tensor, radius: float) -> _Credit:
         """Nothing earned; the choice is open where the radius is 0."""
-        if radius:
-            return cls((radius,), torch.zeros_like(delta), torch.zeros(len(delta), dtype=torch.int64).to(delta.device))
-        return cls(RADII, delta.new_zeros((len(RADII), *delta.shape)), None)
+        rows = (len(delta),) if radius else (len(RADII), len(delta))
+        chosen = torch.zeros(rows, dtype=torch.int64, device=delta.device) if radius else None
+        weights = torch.eye(delta.shape[1], dtype=delta.dtype, device=delta.device).repeat(*rows, 1, 1)
+        earned = delta.new_zeros((*rows, *delta.shape[1:]))
+        return cls((radius,) if radius else RADII, earned, delta.new_zeros(rows), weights, chosen)
 
     @property
     def open(self) -> bool:
@@ -171,27 +189,48 @@ class _Credit:
     @property
     def ways(self) -> list[Tensor]:
         """Where each radius leads, signs (n, 3, H, W)."""
-        return [each.sign() for each in self.earned]
+        return [each.sign() for each in self._weighed()]
 
     @property
     def ahead(self) -> Tensor:
         """What leads on, (n, 3, H, W)."""
-        return self.earned[RADII.index(_MEANWHILE)] if self.chosen is None else self.earned
+        return self._weighed()[RADII.index(_MEANWHILE)] if self.chosen is None else self._weighed()
 
     def add(self, signs: Tensor, change: Tensor, memory: float) -> None:
         """Credits a change (n, H, W) to the signs that made it; what was earned before fades."""
         around = torch.stack([blurred(change[:, None], radius) for radius in self.radii])
-        self.earned = memory * self.earned + signs * (around if self.chosen is None else _pick(around, self.chosen))
+        credit = signs * (around if self.chosen is None else _pick(around, self.chosen))
+        self.earned = memory * self.earned + credit
+        self.noise = memory**2 * self.noise + credit.square().mean((-3, -2, -1))
+
+    def weigh(self) -> None:
+        """Finds the weights: of each principal mixture of channels, the share of its square that is no noise.
+
+        The noise of the channels is independent and of one size, since their signs are; so the Wiener filter shares
+        its axes with the covariance of what was earned.
+        """
+        flat = self.earned.flatten(-2)
+        covariance = flat @ flat.transpose(-1, -2) / flat.shape[-1]
+        power, axes = torch.linalg.eigh(covariance)
+        share = (1 - self.noise[..., None] / power.clamp(min=torch.finfo(power.dtype).tiny)).clamp(min=_FLOOR)
+        self.weights = (axes * share[..., None, :]) @ axes.transpose(-1, -2)
 
     def choose(self, errors: Tensor) -> None:
         """Each row takes the radius whose way has the largest error, of (radii, n)."""
-        self.chosen = errors.argmax(0)
-        self.earned = _pick(self.earned, self.chosen)
+        chosen = errors.argmax(0)
+        self.earned, self.noise, self.weights = (
+            _pick(each, chosen) for each in (self.earned, self.noise, self.weights)
+        )
+        self.chosen = chosen
 
     def keep(self, rows: Tensor) -> None:
         """Drops the rows that are done; `rows` is (n,) bool."""
-        self.earned = self.earned[:, rows] if self.chosen is None else self.earned[rows]
+        where = (slice(None), rows) if self.chosen is None else (rows,)
+        self.earned, self.noise, self.weights = self.earned[where], self.noise[where], self.weights[where]
         self.chosen = None if self.chosen is None else self.chosen[rows]
+
+    def _weighed(self) -> Tensor:
+        return (self.weights @ self.earned.flatten(-2)).view_as(self.earned)
 
 
 def spsa(*, queries: int = 300, stop_psnr: float = 0.0, stop_drop: float = 0.0) -> LocalCredit:
@@ -208,6 +247,7 @@ def local_credit(
     memory: float = 0.97,
     warm: int = 4,
     every: int = 8,
+    filtered: bool = True,
     stop_psnr: float = 0.0,
     stop_drop: float = 0.0,
 ) -> LocalCredit:
@@ -220,6 +260,7 @@ def local_credit(
         memory=memory,
         warm=warm,
         every=every,
+        filtered=filtered,
         stop_psnr=stop_psnr,
         stop_drop=stop_drop,
     )

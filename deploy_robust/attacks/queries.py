@@ -17,6 +17,7 @@ from deploy_robust import keyed
 from deploy_robust.attacks import ball
 from deploy_robust.attacks.attack import Crafted, Task
 from deploy_robust.attacks.error_maps import SQUARED_ERROR
+from deploy_robust.attacks.sign_steps import SignSteps
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Queries:
     """The engine under query, for the rows of a task.
 
     All rows are asked together, and equally often. Rows that are done can be taken out (`active`): every tensor that
-    goes in or comes out then holds the active rows only, in their order. Only `retire` waits for the device.
+    goes in or comes out then holds the active rows only, in their order. Of what a search does for every query nothing
+    waits for the device, and nothing is copied to or from it: `retire` waits; draw signs for several steps at once.
 
     Attributes:
         task: What is attacked.
@@ -170,7 +172,7 @@ class Queries:
     @property
     def corner(self) -> Tensor:
         """Signs of the corner nearest to the best images of the active rows, (n, 3, H, W)."""
-        return torch.where(self.way >= 0, 1.0, -1.0)
+        return corner_of(self.way)
 
     def project(self, delta: Tensor) -> Tensor:
         """In-ball images of perturbations of the active rows."""
@@ -183,9 +185,17 @@ class Queries:
             return images
         return torch.where(self.task.mask.to(images.device)[self.active] != 0, images, self.x)
 
+    def inside(self, values: Tensor) -> Tensor:
+        """Values of the active rows, and zero where the mask lets nothing move."""
+        return values if self.task.mask is None else values * (self.task.mask.to(values.device)[self.active] != 0)
+
     def signs(self, *purpose: Part) -> Tensor:
         """Independent fair signs for the active rows, by their own keys, (n, 3, H, W)."""
         return ball.signs(self.task.seed, self.keys, *purpose, like=self.task.x)
+
+    def sign_steps(self, first: int, count: int, *purpose: Part) -> SignSteps:
+        """The same for so many steps, in one copy to the device; `signs` with the step as last part of the purpose."""
+        return SignSteps.draw(self.task.seed, self.keys, *purpose, first=first, count=count, like=self.task.x)
 
     def whole(self, most: int, count: int, *purpose: Part) -> Tensor:
         """Whole numbers from 0 to below `most` for the active rows, by their own keys, (n, count) int64."""
@@ -210,12 +220,13 @@ class Queries:
     def _judged(self, y: Tensor, reference: Tensor, loss: PixelLoss) -> Answers:
         finite = torch.isfinite(y)
         whole = finite.flatten(1).all(1)
-        squared = torch.where(finite, (y.clamp(0, 1) - reference).square(), 1.0).mean(1)
+        broken = ~finite  # a filled mask takes its number along; torch.where would bring it to the device as a tensor
+        squared = (y.clamp(0, 1) - reference).square().masked_fill_(broken, 1.0).mean(1)
         # The usual error is the squared one: nothing is computed twice.
-        errors = squared if self.error_map is SQUARED_ERROR else loss(torch.where(finite, y, 0.5))
+        errors = squared if self.error_map is SQUARED_ERROR else loss(y.masked_fill(broken, 0.5))
         mean = squared.mean((1, 2))
         total = mean if self.error_map is SQUARED_ERROR else errors.mean((1, 2))
-        return Answers(errors, torch.where(whole, total, BROKEN), torch.where(whole, mean, BROKEN))
+        return Answers(errors, total.masked_fill(~whole, BROKEN), mean.masked_fill(~whole, BROKEN))
 
     def _active_task(self) -> Task:
         """The task of the active rows alone, for objectives."""
@@ -244,10 +255,9 @@ class Queries:
         self.best[self.active] = torch.where(better.view(-1, 1, 1, 1), images, self.best[self.active])
         self.best_error[self.active] = torch.where(better, answers.total, self.best_error[self.active])
         self.best_squared[self.active] = torch.where(better, answers.squared, before)
-        for mark in TRACE:
-            # What is found after a mark is not known at it; a mark that no offer has reached yet keeps the best so far.
-            if self.asked <= mark:
-                self.trace[mark] = self.best_squared.clone()
+        known = self.best_squared.clone()
+        # What is found after a mark is not known at it; a mark that no offer has reached yet keeps the best so far.
+        self.trace.update((mark, known) for mark in TRACE if self.asked <= mark)
 
     def retire(self) -> Tensor:
         """Takes out the rows that are violated, and says which of them stay, (n,) bool."""
@@ -275,6 +285,11 @@ class Queries:
             if mark <= self.limit and (best >= 0).all()
         }
         return Crafted(self.best, facts)
+
+
+def corner_of(direction: Tensor) -> Tensor:
+    """Signs of the corner in a direction, shaped and typed as it; zero counts as plus."""
+    return (direction >= 0).to(direction.dtype).mul_(2).sub_(1)
 
 
 def psnr_of(error: Tensor) -> Tensor:

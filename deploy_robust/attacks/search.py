@@ -32,6 +32,7 @@ class Search:
         stop_psnr: An image is done once its PSNR, in dB against the reference, falls below this; 0 never stops.
         stop_drop: It is done once it has lost so many dB against the clean output's PSNR; 0 never stops.
         error_map: What is maximised.
+        needs_start: Whether it cannot do without images of another attack, `Task.start`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Search:
     stop_psnr: float = 0.0
     stop_drop: float = 0.0
     error_map: ErrorMap = SQUARED_ERROR
+    needs_start: bool = False
 
     def __post_init__(self) -> None:
         if self.queries < 10 or min(self.stop_psnr, self.stop_drop) < 0:

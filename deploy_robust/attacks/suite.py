@@ -33,9 +33,18 @@ def suite(*, queries: int = 300, stop_psnr: float = 0.0, stop_drop: float = 0.0)
 def transfer(*, queries: int = 100, stop_psnr: float = 0.0, stop_drop: float = 0.0) -> Search:
     """Local credit from the images in `Task.start`, which any attack on any source may have found.
 
+    In a run they are those of the attacks by gradients before it, for each image the strongest on the engine.
+
     Its first image is the start moved to the corner of the ball, so that it is never weaker than that.
     """
-    return Search(name="transfer", plan=_transfer_plan, queries=queries, stop_psnr=stop_psnr, stop_drop=stop_drop)
+    return Search(
+        name="transfer",
+        plan=_transfer_plan,
+        queries=queries,
+        stop_psnr=stop_psnr,
+        stop_drop=stop_drop,
+        needs_start=True,
+    )
 
 
 def _plan(task: Task, queries: int) -> list[tuple[int, Stage]]:

@@ -29,6 +29,7 @@ from deploy_robust.gate.records import (
     Measurement,
 )
 from deploy_robust.gate.row_probe import differences, row_answers
+from deploy_robust.gate.starts import Starts
 from deploy_robust.metrics.psnr import psnr
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class LocalExecutor:
         """Measures every case of a batch."""
         images: dict[str, NDArray[np.uint8]] = {}
         found: dict[Case, list[Measurement]] = {}
+        starts = Starts()
         for attack, cases in _grouped(batch, lambda case: case.attack):
             if attack == CLEAN:
                 for case in cases:
@@ -151,7 +153,7 @@ class LocalExecutor:
             for _, same_size in _grouped(cases, lambda case: self._prepared(case.pair).pair.size):
                 rows = self._rows or len(same_size)
                 for start in range(0, len(same_size), rows):
-                    found |= self._measure_attacked(attack, same_size[start : start + rows], images)
+                    found |= self._measure_attacked(attack, same_size[start : start + rows], images, starts)
         return BatchResult(tuple(m for case in batch for m in found[case]), images)
 
     # -- clean images
@@ -225,7 +227,7 @@ class LocalExecutor:
     # -- attacked images
 
     def _measure_attacked(
-        self, name: str, cases: list[Case], images: dict[str, NDArray[np.uint8]]
+        self, name: str, cases: list[Case], images: dict[str, NDArray[np.uint8]], starts: Starts
     ) -> dict[Case, list[Measurement]]:
         rows = [self._prepared(case.pair) for case in cases]
         blanks = [Measurement(case, row.pair.scene, "", "8bit") for case, row in zip(cases, rows, strict=True)]
@@ -241,7 +243,7 @@ class LocalExecutor:
             if not cases:
                 return found
         try:
-            crafted = self._craft(planned, cases, rows)
+            crafted = self._craft(planned, cases, rows, starts)
         except EngineDefect as defect:
             for case, blank in zip(cases, blanks, strict=True):
                 found[case] = [replace(blank, role=against or "", defect=Defect(defect.kind, str(defect)))]
@@ -280,9 +282,11 @@ class LocalExecutor:
                         values |= {name: float(value[i]) for name, value in facts.items()}
                     kept = keep(output, images) if role in self._kept and delivery == "8bit" else ""
                     found[cases[i]].append(replace(m, values=values, output_image=kept))
+        if planned.attack.access is Access.GRADIENTS:
+            starts.take(cases, attacked, found)
         return found
 
-    def _craft(self, planned: PlannedAttack, cases: list[Case], rows: list[Prepared]) -> Crafted:
+    def _craft(self, planned: PlannedAttack, cases: list[Case], rows: list[Prepared], starts: Starts) -> Crafted:
         """Adversarial images, one row for each case."""
         restorer = None if planned.against is None else self._subjects[planned.against]
         device = "cpu" if restorer is None else restorer.capabilities.device
@@ -297,6 +301,7 @@ class LocalExecutor:
             if planned.against is None
             else torch.cat([_tensor(self._clean_output(row, planned.against)) for row in rows]),
             ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if needs_truth else None,
+            start=starts.of(cases, str(planned.against), device) if planned.attack.access is Access.QUERIES else None,
         )
         if planned.attack.access is Access.GRADIENTS:
             return planned.attack.craft(task)

@@ -9,10 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from deploy_robust.attacks import ball
 from deploy_robust.attacks.attack import Access, Task
-from deploy_robust.attacks.local_credit import LocalCredit, local_credit, spsa
+from deploy_robust.attacks.local_credit import LocalCredit, _Credit, local_credit, spsa
 from deploy_robust.attacks.registry import make_attack
+from deploy_robust.attacks.sign_steps import SignSteps
 from deploy_robust.errors import UsageError
 
 SIZE = 24
@@ -188,6 +191,103 @@ def test_one_broken_value_in_a_large_image_is_a_violation_without_any_bound() ->
     assert found.facts["violated"].tolist() == [1.0]
     assert found.facts["queries"].tolist() == [4.0]
     assert found.facts["objective"].item() > 1
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would wait for a device: reading a number, or finding out how many values a mask holds."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        indices = args[1] if name in {"index", "index_put_", "index_put"} else ()
+        self.count += name in self.NAMES or any(each is not None and each.dtype == torch.bool for each in indices)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("radius", [0.7, 1.0])
+def test_between_two_looks_nothing_waits_and_nothing_is_brought(radius: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred queries more, without a look among them, cost no wait and no array from the host."""
+    brought = 0
+    from_numpy = torch.from_numpy
+
+    def counted(array: Any) -> Tensor:
+        nonlocal brought
+        brought += 1
+        return from_numpy(array)
+
+    monkeypatch.setattr(torch, "from_numpy", counted)
+    costs = []
+    for queries in (110, 210):  # no mark of the trace between them
+        brought = 0
+        with Waits() as waits:
+            LocalCredit(queries=queries, radius=radius, every=110).craft(task(edgy))
+        costs.append((waits.count, brought))
+    assert costs[0] == costs[1]
+    assert costs[0][0] > 0  # the counter sees the looks
+
+
+def one_colour(x: Tensor) -> Tensor:
+    """An engine that answers to one mixture of the channels alone, pixel by pixel."""
+    mixture = (x * torch.tensor([0.8, -0.5, -0.3]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (0.5 + mixture).expand_as(x)
+
+
+def test_weighing_channels_finds_more_where_they_act_together() -> None:
+    """The share of signs that are right; two thirds of each credit are noise of channels that do not matter."""
+    lean = task(one_colour, rows=3, truth=images(3, seed=5))
+    assert lean.ground_truth is not None
+    error = (one_colour(lean.x) - lean.ground_truth).mean(1, keepdim=True)
+    best = torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1) * error.sign()
+    right = [
+        float(((LocalCredit(queries=60, filtered=filtered).craft(lean).images - lean.x) * best > 0).float().mean())
+        for filtered in (False, True)
+    ]
+    assert right[1] > right[0] + 0.05, right
+
+
+def test_weights_are_the_wiener_filter() -> None:
+    """Against the textbook: signal over signal and noise, both known, in the limit of many pixels."""
+    rng = torch.Generator().manual_seed(0)
+    mix, noise = torch.tensor([[2.0, 0.0, 0.0], [1.5, 0.6, 0.0], [-1.0, 0.2, 1.0]]), 0.7
+    signal = (mix @ torch.randn(2, 3, 40_000, generator=rng)).view(2, 3, 200, 200)
+    credit = _Credit.of(torch.zeros(2, 3, 200, 200), 1.0)
+    credit.earned = signal + noise**0.5 * torch.randn(2, 3, 200, 200, generator=rng)
+    credit.noise = torch.full((2,), noise)
+    assert torch.equal(credit.ahead, credit.earned)  # until then
+    credit.weigh()
+    of_signal = mix @ mix.T
+    textbook = of_signal @ torch.linalg.inv(of_signal + noise * torch.eye(3))
+    torch.testing.assert_close(credit.weights, textbook.expand(2, 3, 3), atol=0.02, rtol=0)
+    credit.noise = torch.full((2,), 1e3)  # nothing stands out: nothing is thrown away
+    credit.weigh()
+    torch.testing.assert_close(credit.weights, 0.1 * torch.eye(3).expand(2, 3, 3))
+    silent = _Credit.of(torch.zeros(1, 3, 8, 8), 0.0)  # a constant engine, the radius not yet chosen
+    silent.weigh()
+    assert torch.isfinite(silent.weights).all()
+
+
+@pytest.mark.parametrize("memory", [0.9, 1.0])
+def test_noise_is_the_mean_square_of_credits_without_a_trend(memory: float) -> None:
+    rng = torch.Generator().manual_seed(1)
+    credit = _Credit.of(torch.zeros(2, 3, 48, 48), 0.7)
+    for _ in range(25):
+        signs = torch.where(torch.rand(2, 3, 48, 48, generator=rng) > 0.5, 1.0, -1.0)
+        credit.add(signs, torch.randn(2, 48, 48, generator=rng), memory)
+    torch.testing.assert_close(credit.earned.square().mean((1, 2, 3)), credit.noise, rtol=0.1, atol=0)
+
+
+def test_signs_drawn_ahead_are_those_of_their_step() -> None:
+    keys, like = (("a", 1.0), ("b", 2.0)), torch.zeros(1, 3, 5, 7)
+    ahead = SignSteps.draw(7, keys, "local-credit", first=16, count=8, like=like)
+    for step in (16, 23):
+        assert torch.equal(ahead.at(step), ball.signs(7, keys, "local-credit", step, like=like))
+    ahead.keep(torch.tensor([False, True]))
+    assert torch.equal(ahead.at(20), ball.signs(7, keys[1:], "local-credit", 20, like=like))
 
 
 def test_a_row_finds_the_same_alone_and_in_company() -> None:

@@ -226,3 +226,7 @@ def test_one_property_and_whole_grey_levels(cli: Any, tmp_path: Path) -> None:
     assert "one property" in two.complaint()
     fraction = cli.run("verify", "--engine", "e.onnx", "--epsilon", "0.5/255", cwd=tmp_path)
     assert "whole epsilon" in fraction.complaint()
+    transfer = cli.run(
+        "verify", "--engine", str(cli.identity(tmp_path / "net.onnx")), "--attack", "transfer", cwd=tmp_path
+    )
+    assert "put one like pgd-lmse before it" in transfer.complaint()

@@ -148,6 +148,25 @@ def test_pgd_finds_as_much_on_the_gpu(network):
     assert reached[1] == pytest.approx(reached[0], rel=0.1)
 
 
+@pytest.mark.parametrize("way", ["torch", "cuda", "tensorrt"])
+def test_a_search_stays_on_the_device_and_finds_as_much_as_on_a_cpu(network, graph, way):
+    """One more query copies nothing and waits for nothing, and the PSNR that is left is the CPU's within 0.1 dB."""
+    import copy
+    import sys as system
+
+    system.path.insert(0, str(ROOT / "benchmarks"))
+    import gpu_searches
+
+    engine = Restorer(TorchEngine(copy.deepcopy(network), "cuda")) if way == "torch" else open_on_gpu(graph, way)
+    found = gpu_searches.search_of(engine, network, rainy(2, 3, 64, 64).cuda())
+    assert found["waits per query"] == 0
+    if way != "tensorrt":  # whose provider has no switch for TF32
+        assert found["PSNR"] == pytest.approx(found["PSNR on a CPU"], abs=0.1)
+    if found["copies per query"] is None:
+        pytest.skip("the profiler sees no kernel on this machine, so that it proves nothing")
+    assert found["copies per query"] == 0
+
+
 def test_a_captured_graph_answers_as_the_kernels_one_by_one(network):
     import copy
     import sys as system

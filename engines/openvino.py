@@ -273,17 +273,21 @@ def _only(path: Path, role: str, ports: Any) -> Port:
 
 
 def _precision(model: Any) -> str:
-    """``int8`` where anything is quantised, else the type of most weights."""
+    """``int8`` where anything is quantised, ``fp8`` where all of it to 8-bit floats, else the type of most weights."""
     elements: Counter[str] = Counter()
+    floats = False
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "FakeQuantize":
             return "int8"
+        floats = floats or kind == "FakeConvert"
         if kind == "Constant":
             count = 1
             for side in node.get_output_shape(0):
                 count *= side
             elements[node.get_output_element_type(0).to_string()] += count
+    if floats:
+        return "fp8"
     known = {_PRECISION[kind]: count for kind, count in elements.items() if kind in _PRECISION}
     return max(known, key=lambda name: known[name]) if known else "fp32"
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
 
 from deploy_robust.app.literal_twin import open_twin
 from deploy_robust.app.networks import EngineRequest, open_engine
@@ -172,6 +173,28 @@ def test_a_graph_of_another_precision_is_no_literal_twin(graphs, tmp_path):
         assert (not isinstance(twin, str)) == is_twin
         if isinstance(twin, str):
             assert "made int8 from a.onnx, which is fp32" in twin
+
+
+@needs_openvino
+def test_an_fp8_graph_keeps_its_precision_as_ir(graphs, tmp_path):
+    kind = TensorProto.FLOAT8E4M3FN
+    zero = helper.make_tensor("z", kind, (), b"\0", raw=True)
+    constants = [zero, numpy_helper.from_array(np.float32(1 / 448), "s"), numpy_helper.from_array(graphs.KERNEL, "w")]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Conv", ["d", "w"], ["y"], pads=[1] * 4),
+    ]
+    made = helper.make_graph(
+        nodes, "g", [graphs.value("x", ["n", 3, "h", "w"])], [graphs.value("y", ["n", 3, "h", "w"])]
+    )
+    made.initializer.extend(constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save_model(model, str(tmp_path / "g.onnx"))
+    saved(tmp_path / "g.xml", tmp_path / "g.onnx")
+    for name in ("g.onnx", "g.xml"):
+        engine, _ = KIND.open(tmp_path / name, EngineOptions())
+        assert engine.capabilities.precision == "fp8", name
 
 
 @needs_openvino

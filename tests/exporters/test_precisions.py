@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -207,6 +208,29 @@ def test_calibrations_differ_for_tensorrt_too(net, fp32, tmp_path):
         for method in ("minmax", "percentile", "entropy")
     }
     assert len({model.SerializeToString() for model in written.values()}) == 3
+
+
+def test_calibrations_differ_on_real_pairs_and_stand_in_the_manifest(net, fp32, data_root, tmp_path):
+    read = Images.read(PairsRequest(str(data_root / "rain100h"), split="calibration", crop=(128, 128), limit=11), 3)
+    written, records = {}, {}
+    for method in ("minmax", "percentile", "entropy"):
+        path = tmp_path / f"{method}.onnx"
+        calibration = Calibration(lambda: read.padded(net.size_rule), method)
+        INT8_TENSORRT.export(ExportRequest(path, net, net.size_rule, lambda _: (), fp32, calibration))
+        graph = onnx.load(str(path)).graph
+        scales = {n.input[1] for n in graph.node if n.op_type == "QuantizeLinear" and "weight" not in n.input[0]}
+        constants = {t.name: float(onnx.numpy_helper.to_array(t)) for t in graph.initializer if t.name in scales}
+        assert constants
+        written[method], records[method] = constants, read.record(method)
+    assert all(written["percentile"][name] < scale for name, scale in written["minmax"].items())  # a tail is cut off
+    assert written["entropy"] not in (written["minmax"], written["percentile"])
+    assert {record.method for record in records.values()} == set(records)
+    (hashed,) = {record.sha256 for record in records.values()}
+    first, *others = read.calibration
+    touched = first.rainy.copy()
+    touched[0, 0, 0] ^= 1
+    for changed in ((replace(first, rainy=touched), *others), (*others, first)):
+        assert replace(read, calibration=changed).record("minmax").sha256 != hashed
 
 
 def test_the_graph_for_onnxruntime_is_refused_for_tensorrt(net, fp32, tmp_path):

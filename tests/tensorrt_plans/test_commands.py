@@ -133,3 +133,31 @@ def test_images_outside_the_profile(folder):
     assert code == 2, said
     assert "the plan takes shapes from 1x3x32x32 to 4x3x40x48" in said
     assert "1x3x56x48" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [
+        ("", ["the timing cache", "is stale", "driver 1.0 (here 570.1)", "remove it, or name another file"]),
+        ("parse_from_file", ["TensorRT does not take prenet-tiny-fp32.onnx", "Wiggle 'wiggle_7'", "no importer"]),
+    ],
+)
+def test_exports_that_tensorrt_cannot_build(folder, fails, words):
+    import torch
+
+    from deploy_robust.models.checkpoints import save_checkpoint
+    from deploy_robust.models.registry import MODELS
+    from deploy_robust.tensorrt.device import Gpu
+    from deploy_robust.tensorrt.timing_cache import write_cache
+
+    torch.manual_seed(0)
+    save_checkpoint(folder / "tiny.safetensors", MODELS.create("prenet", "tiny").eval(), {})
+    write_cache(folder / "times", b"old", VERSION, Gpu("Fake 9000", "9.0", "1.0"))
+    fixed = ("--checkpoint", "tiny.safetensors", "--target", "tensorrt", "--precision", "fp32", "--out", "out")
+    shapes = ("--profile", "1x32x32,1x64x64,1x400x500")
+    cache = () if fails else ("--timing-cache", "times")
+    code, said = run(folder, "export", *fixed, *shapes, *cache, fails=fails)
+    assert code == 2, said
+    assert all(word in said for word in words), said
+    assert not list((folder / "out").glob("*.plan*"))

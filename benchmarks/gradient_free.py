@@ -32,8 +32,8 @@ import torch
 from deploy_robust.artefact.exporter import ExportRequest
 from deploy_robust.artefact.io_description import SizeRule
 from deploy_robust.attacks.attack import Task
+from deploy_robust.attacks.bound import psnr_of
 from deploy_robust.attacks.pgd import pgd_lmse
-from deploy_robust.attacks.queries import psnr_of
 from deploy_robust.attacks.registry import ATTACKS, make_attack
 from deploy_robust.data.folders import FolderSource
 from deploy_robust.engine import EngineOptions

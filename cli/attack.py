@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy_robust.cli.check_options import attack_request, network_options, running_options
+from deploy_robust.cli.crafting_options import crafting_options
 from deploy_robust.cli.io_options import io_options
 from deploy_robust.cli.options import FILE, pairs_options
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--epsilon", multiple=True, help="Only this epsilon, like 2/255; may be given again.")
 @click.option("--out", type=FILE, default="sets/adversarial", show_default=True, help="Folder of the set.")
 @click.option("--run", "run", type=FILE, help="Run folder; repeat to go on there. [default: the set's name and .run]")
+@crafting_options
 @running_options
 @io_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was crafted as JSON.")

@@ -10,6 +10,7 @@ import click
 
 from deploy_robust.cli import exit_codes
 from deploy_robust.cli.check_options import check_request, network_options, running_options
+from deploy_robust.cli.crafting_options import crafting_options
 from deploy_robust.cli.io_options import io_options
 from deploy_robust.cli.options import FILE, pairs_options
 from deploy_robust.cli.set_options import set_options
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     "--policy", default="default", show_default=True, help="Shipped policy (default, unpaired) or a TOML file."
 )
 @click.option("--out", type=FILE, default="runs/check", show_default=True, help="Run folder; repeat to go on there.")
+@crafting_options
 @running_options
 @click.option("--dry-run", is_flag=True, help="Say what the check would do and cost, measured on one batch, and stop.")
 @io_options

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from deploy_robust.cli.crafting_options import crafting_request
 from deploy_robust.cli.engine_options import engine_options, engine_request
 from deploy_robust.cli.io_options import io_overrides
 from deploy_robust.cli.options import FILE, pairs_request, stacked
@@ -106,6 +107,7 @@ def check_request(
 
     refuse_contradictions(engine, adversarial, outputs, precision)
     io = io_overrides(options)
+    crafting = crafting_request(options)
     how, kind = engine_request(options, device=device, threads=threads)
     under_test: EngineRequest | RecordedRequest
     if outputs is not None:
@@ -114,7 +116,7 @@ def check_request(
         under_test = EngineRequest(engine, how, io, kind)  # type: ignore[arg-type]  # refused above
     return CheckRequest(
         engine=under_test,
-        source=SourceRequest(source, source_checkpoint, model, preset, device),
+        source=SourceRequest(source, source_checkpoint, model, preset, device, crafting),
         pairs=pairs_request(seed=seed, **options) if adversarial is None else set_pairs(adversarial),
         policy=policy,
         out=out,
@@ -160,13 +162,14 @@ def attack_request(
     if engine is None and source is None:
         raise UsageError("name what attacks are crafted on: --source (a zoo name, weights, a graph), --engine, or both")
     io = io_overrides(options)
+    crafting = crafting_request(options)
     how, kind = engine_request(options, device=device, threads=threads)
     levels = dict.fromkeys(float(whole_levels(parse_epsilon(text))) for text in epsilon)
     return AttackRequest(
         out=out,
         run=run,
         engine=None if engine is None else EngineRequest(engine, how, io, kind),
-        source=SourceRequest(source, source_checkpoint, model, preset, device),
+        source=SourceRequest(source, source_checkpoint, model, preset, device, crafting),
         pairs=pairs_request(seed=seed, **options),
         policy=policy,
         attacks=tuple(dict.fromkeys(attacks)),

@@ -47,10 +47,12 @@ class Restorer:
     Attributes:
         engine: The engine inside.
         io: How the engine takes and gives images.
+        draft: The same network in cheaper arithmetic, for attacks to search on; None where there is none.
     """
 
-    def __init__(self, engine: Engine, io: IODescription | None = None) -> None:
+    def __init__(self, engine: Engine, io: IODescription | None = None, draft: Restorer | None = None) -> None:
         self.engine = engine
+        self.draft = draft
         self.io = IODescription() if io is None else io
         self._plain = self.io.range == (0.0, 1.0) and not any(self.io.mean) and set(self.io.std) == {1.0}
 

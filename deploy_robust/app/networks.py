@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.crafting import Crafting
 from deploy_robust.errors import (
     ArtefactError,
     CheckpointError,
@@ -61,6 +62,7 @@ class SourceRequest:
         model: Zoo name of the network, for an official ``.pth`` file.
         preset: Its preset, likewise.
         device: Torch device string.
+        crafting: How attacks run it.
     """
 
     what: str | None = None
@@ -68,6 +70,7 @@ class SourceRequest:
     model: str | None = None
     preset: str | None = None
     device: str = "cpu"
+    crafting: Crafting = field(default_factory=Crafting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +150,13 @@ def open_source(request: SourceRequest, engine_path: Path | None = None, literal
     if request.checkpoint is not None:
         raise UsageError("--source-checkpoint goes with --source package.module:factory: name a weights file itself")
     if what is not None and Path(what).suffix.lower() == ".onnx":
+        request.crafting.refuse("a graph is read in its own arithmetic")
         return open_graph(Path(what), request.device)
     twin = True
     if what is None and engine_path is not None:
         what = _beside(engine_path)
     if what is None and literal is not None:
+        request.crafting.refuse("the engine's graph is read in its own arithmetic")
         return literal
     if what is None:
         what, twin = SURROGATE, False
@@ -161,7 +166,7 @@ def open_source(request: SourceRequest, engine_path: Path | None = None, literal
     model, info = load_any(what, name=request.model, preset=request.preset)
     return _as_source(
         model,
-        request.device,
+        request,
         IODescription(size=model.size_rule),
         {
             "name": str(info.identity),
@@ -263,7 +268,7 @@ def _from_factory(what: str, request: SourceRequest) -> Opened:
         "weights_sha256": weights_sha256(module.state_dict()),
         "official": False,
     }
-    return _as_source(module, request.device, IODescription(size=rule), facts, twin=True)
+    return _as_source(module, request, IODescription(size=rule), facts, twin=True)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
@@ -276,19 +281,20 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         raise CheckpointError(f"the weights in {path} do not fit the network of --source: {reason}") from error
 
 
-def _as_source(module: nn.Module, device: str, io: Any, facts: dict[str, Any], twin: bool) -> Opened:
-    from deploy_robust.engines.torch_module import TorchEngine
-    from deploy_robust.restorer import Restorer
-
-    engine = TorchEngine(module, device, name=str(facts["name"]))
+def _as_source(module: nn.Module, request: SourceRequest, io: Any, facts: dict[str, Any], twin: bool) -> Opened:
+    restorer = request.crafting.open(module, request.device, io, str(facts["name"]))
     try:
-        _probe(restorer := Restorer(engine, io))
+        _probe(restorer)
+        if restorer.draft is not None:
+            _probe(restorer.draft)
     except EngineDefect as defect:
         raise UsageError(
             f"the source {facts['name']} does not map RGB images in [0, 1] to images of the same size: {defect}"
         ) from defect
+    if crafting := request.crafting.to_dict():
+        facts |= {"crafting": crafting}
     kind = "twin" if twin else "surrogate"
-    return Opened(restorer, {**facts, "kind": kind, "capabilities": engine.capabilities.to_dict()}, twin)
+    return Opened(restorer, {**facts, "kind": kind, "capabilities": restorer.capabilities.to_dict()}, twin)
 
 
 def _probe(restorer: Restorer) -> None:

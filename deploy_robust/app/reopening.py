@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.crafting import Crafting
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PHOTOS, SCENES, PairsRequest
 from deploy_robust.app.recorded import RecordedRequest
@@ -66,7 +67,7 @@ def from_note(
         pairs["what"] = str(_there(pairs["what"], out))
     return (
         engine,
-        SourceRequest(**source),
+        SourceRequest(**{**source, "crafting": Crafting(**source.get("crafting", {}))}),
         PairsRequest(**pairs),
         float(note["timeout"]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.crafting import Crafting
 from deploy_robust.app.literal_twin import open_twin
 from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
 from deploy_robust.app.recorded import UNKNOWN, RecordedRequest, open_recorded
@@ -117,6 +118,10 @@ class Roster:
             yield f"no literal twin, so no fidelity: {self.no_literal}"
 
     def _notes_on_crafting(self) -> Iterator[str]:
+        crafting = {} if self.source is None else self.source.facts.get("crafting", {})
+        yield from Crafting(**crafting).notes()
+        if crafting and self.adaptable:
+            yield "attacks on the engine's own graph run it whole, in the graph's own arithmetic"
         if self.source is not None and not self.source.twin and self.engine is not None:
             name = self.source.facts["name"]
             yield f"attacks were crafted on the shipped surrogate {name}, not on the engine's source"

@@ -25,6 +25,8 @@ class Algorithm:
     random_start: bool
     restarts: int = 1
     keep_best: bool = True
+    stop_psnr: float = 0.0
+    stop_drop: float = 0.0
 
 
 def fgsm(*, step_ratio: float = 1.0, random_start: bool = True, keep_best: bool = False) -> Algorithm:
@@ -32,14 +34,29 @@ def fgsm(*, step_ratio: float = 1.0, random_start: bool = True, keep_best: bool 
     return Algorithm(SignStep(step_ratio), 1, random_start, keep_best=keep_best)
 
 
-def i_fgsm(*, iterations: int = 20, step_ratio: float = 0.25, keep_best: bool = True) -> Algorithm:
+def i_fgsm(
+    *,
+    iterations: int = 20,
+    step_ratio: float = 0.25,
+    keep_best: bool = True,
+    stop_psnr: float = 0.0,
+    stop_drop: float = 0.0,
+) -> Algorithm:
     """Steps from the clean image (Kurakin et al., 2017)."""
-    return Algorithm(SignStep(step_ratio), iterations, random_start=False, keep_best=keep_best)
+    return Algorithm(SignStep(step_ratio), iterations, False, 1, keep_best, stop_psnr, stop_drop)
 
 
-def pgd(*, iterations: int = 20, step_ratio: float = 0.25, restarts: int = 1, keep_best: bool = True) -> Algorithm:
+def pgd(
+    *,
+    iterations: int = 20,
+    step_ratio: float = 0.25,
+    restarts: int = 1,
+    keep_best: bool = True,
+    stop_psnr: float = 0.0,
+    stop_drop: float = 0.0,
+) -> Algorithm:
     """Steps from random starts (Madry et al., ICLR 2018)."""
-    return Algorithm(SignStep(step_ratio), iterations, True, restarts, keep_best)
+    return Algorithm(SignStep(step_ratio), iterations, True, restarts, keep_best, stop_psnr, stop_drop)
 
 
 def momentum(
@@ -50,14 +67,24 @@ def momentum(
     random_start: bool = True,
     restarts: int = 1,
     keep_best: bool = True,
+    stop_psnr: float = 0.0,
+    stop_drop: float = 0.0,
 ) -> Algorithm:
     """Steps along remembered gradients (Dong et al., CVPR 2018)."""
-    return Algorithm(MomentumStep(step_ratio, memory), iterations, random_start, restarts, keep_best)
+    step = MomentumStep(step_ratio, memory)
+    return Algorithm(step, iterations, random_start, restarts, keep_best, stop_psnr, stop_drop)
 
 
-def apgd(*, iterations: int = 20, restarts: int = 1, keep_best: bool = True) -> Algorithm:
+def apgd(
+    *,
+    iterations: int = 20,
+    restarts: int = 1,
+    keep_best: bool = True,
+    stop_psnr: float = 0.0,
+    stop_drop: float = 0.0,
+) -> Algorithm:
     """Steps that halve themselves (Croce and Hein, ICML 2020)."""
-    return Algorithm(APGDStep(), iterations, True, restarts, keep_best)
+    return Algorithm(APGDStep(), iterations, True, restarts, keep_best, stop_psnr, stop_drop)
 
 
 ALGORITHMS: Registry[Callable[..., Algorithm]] = Registry("algorithm")

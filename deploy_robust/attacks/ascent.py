@@ -11,6 +11,8 @@ from torch import Tensor
 from deploy_robust.attacks.attack import Access, Crafted
 from deploy_robust.attacks.ball import Ball
 from deploy_robust.attacks.ball_l2 import L2Ball
+from deploy_robust.attacks.bound import Bound
+from deploy_robust.attacks.slope import Slope
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from deploy_robust.attacks.attack import Task
     from deploy_robust.attacks.masks.mask import Mask
-    from deploy_robust.attacks.objectives.objective import Loss, Objective
+    from deploy_robust.attacks.objectives.objective import Objective
     from deploy_robust.attacks.steps.step import Step
 
 Norm = Literal["linf", "l2"]
@@ -32,6 +34,9 @@ class GradientAscent:
     A row whose loss or gradient is NaN disturbs no other row: its gradient counts as zero there, and a NaN loss as
     infinite, since a network that answers NaN is broken.
 
+    Where the task has a draft of the network, gradients are the draft's, and the network itself chooses for each row
+    between the draft's best iterate and the last.
+
     Attributes:
         name: Name in tables and in the store.
         objective: What is maximised.
@@ -43,6 +48,9 @@ class GradientAscent:
         norm: Of the ball: ``linf`` or ``l2``.
         mask: Where the image may move; None is everywhere.
         mask_when: The region holds in ``each-step``, or cuts what a search of the whole image found: ``after``.
+        stop_psnr: A row is done, and costs nothing more, once its PSNR in dB against the ground truth (the clean output
+            where there is none) falls below this; that image is returned. 0 never stops.
+        stop_drop: It is done once it has lost so many dB against the clean output's PSNR; 0 never stops.
     """
 
     name: str
@@ -55,6 +63,8 @@ class GradientAscent:
     norm: Norm = "linf"
     mask: Mask | None = None
     mask_when: MaskWhen = "each-step"
+    stop_psnr: float = 0.0
+    stop_drop: float = 0.0
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.restarts < 1:
@@ -66,6 +76,12 @@ class GradientAscent:
             raise UsageError(f"norm must be one of {', '.join(get_args(Norm))} (got {self.norm!r})")
         if self.mask_when not in get_args(MaskWhen):
             raise UsageError(f"mask_when must be one of {', '.join(get_args(MaskWhen))} (got {self.mask_when!r})")
+        if min(self.stop_psnr, self.stop_drop) < 0:
+            raise UsageError(f"stop_psnr and stop_drop are in dB (got {self.stop_psnr:g} and {self.stop_drop:g})")
+        if self.mask_when == "after" and self.mask is not None and self._stops:
+            raise UsageError(
+                "a mask that cuts afterwards may undo the violation that stopped the search: use each-step"
+            )
 
     @property
     def access(self) -> Access:
@@ -85,7 +101,12 @@ class GradientAscent:
             "keep_best": self.keep_best,
             **({} if self.norm == "linf" else {"norm": self.norm}),
             **self._mask_settings,
+            **{key: value for key in ("stop_psnr", "stop_drop") if (value := getattr(self, key)) > 0},
         }
+
+    @property
+    def _stops(self) -> bool:
+        return max(self.stop_psnr, self.stop_drop) > 0
 
     @property
     def _mask_settings(self) -> Mapping[str, str | int | float | bool]:
@@ -108,15 +129,20 @@ class GradientAscent:
         """
         if task.restore is None:
             raise UsageError(f"{self.name} needs a differentiable source: give one, or use noise attacks only")
-        restore, loss = task.restore, self.objective.prepare(task)
         ball: Ball = Ball.of(task) if self.norm == "linf" else L2Ball.of(task)
         region = None if self.mask is None else self.mask.region(task)
         if region is not None and self.mask_when == "each-step":
             ball = ball.within(region)
-        found = self._climb(lambda z: loss(restore(z)), task, ball, restart=0)
+        bound = Bound(self.stop_psnr, self.stop_drop) if self._stops else None
+        slope = Slope.of(task, self.objective.prepare(task), bound)
+        found = self._climb(slope, task, ball, restart=0)
         for restart in range(1, self.restarts):
-            other = self._climb(lambda z: loss(restore(z)), task, ball, restart)
+            if bound is not None and bool(found.facts["violated"].all()):
+                break
+            other = self._climb(slope, task, ball, restart)
             better = other.facts["objective"] > found.facts["objective"]
+            if bound is not None:
+                better = (better | (other.facts["violated"] > 0)) & (found.facts["violated"] == 0)
             found = _choose(better, other, found)
         if region is None:
             return found
@@ -124,50 +150,45 @@ class GradientAscent:
         if self.mask_when == "each-step":
             return Crafted(found.images, facts)
         images = torch.where(region, found.images, task.x)
-        with torch.no_grad():
-            return Crafted(images, {**facts, "objective": _nan_is_infinite(loss(restore(images)))})
+        return Crafted(images, {**facts, "objective": slope.score(images)})
 
-    def _climb(self, function: Loss, task: Task, ball: Ball, restart: int) -> Crafted:
-        """One search; `function` maps images to the loss of each row."""
+    def _climb(self, slope: Slope, task: Task, ball: Ball, restart: int) -> Crafted:
+        """One search."""
         z = ball.uniform(task.seed, task.keys, "start", restart) if self.random_start else ball.x
         advance = self.step.begin(ball, self.iterations)
+        slope.begin()
 
-        loss, gradient = _value_and_gradient(function, z)
+        loss, gradient = slope.at(z)
         dead = ~gradient.flatten(1).any(1)
         facts = {"objective_at_start": loss, "dead_start": dead}
         best, best_loss = z, loss
         # Quantisers swallow small starts, and LMSE is flat at the clean input: without this the attack would stand
         # still and report the clean score as robustness. The random corner is as far from the centre as one can get.
         corner = ball.corner(task.seed, task.keys, "dead start", restart)
-        z = torch.where(_as_rows(dead), corner, advance(z, loss, gradient))
+        z = slope.hold(z, torch.where(_as_rows(dead), corner, advance(z, loss, gradient)))
 
         for _ in range(1, self.iterations):
-            loss, gradient = _value_and_gradient(function, z)
+            if slope.all_done:
+                break
+            loss, gradient = slope.at(z)
             if self.keep_best:
                 best, best_loss = _keep_larger(best, best_loss, z, loss)
-            z = advance(z, loss, gradient)
+            z = slope.hold(z, advance(z, loss, gradient))
 
-        if not self.keep_best and self.restarts == 1:
+        if not self.keep_best and self.restarts == 1 and not self._stops:
             return Crafted(z, facts)
-        with torch.no_grad():
-            loss = _nan_is_infinite(function(z))
-        best, best_loss = _keep_larger(best, best_loss, z, loss) if self.keep_best else (z, loss)
-        return Crafted(best, {**facts, "objective": best_loss})
-
-
-def _value_and_gradient(function: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss of each row, (N,), and its gradient with respect to that row, shaped as `z`; neither holds NaN."""
-    z = z.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = function(z)
-        if not loss.requires_grad:
-            raise UsageError("the network gives no gradients: craft on a differentiable source, or use noise attacks")
-        (gradient,) = torch.autograd.grad(loss.sum(), z)
-    return _nan_is_infinite(loss.detach()), gradient.nan_to_num(nan=0.0)
-
-
-def _nan_is_infinite(loss: Tensor) -> Tensor:
-    return loss.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        # The last iterate has not been looked at yet; and a draft's opinion of the best one is not the network's.
+        loss = slope.score(z, last=True)
+        if self.keep_best:
+            best_loss = slope.score(best) if slope.drafted else best_loss
+            best, best_loss = _keep_larger(best, best_loss, z, loss)
+        else:
+            best, best_loss = z, loss
+        if not self._stops:
+            return Crafted(best, {**facts, "objective": best_loss})
+        best, best_loss = torch.where(_as_rows(slope.done), z, best), torch.where(slope.done, loss, best_loss)
+        facts |= {"objective": best_loss, "violated": slope.done.to(loss), "gradients": slope.spent}
+        return Crafted(best, facts)
 
 
 def _keep_larger(best: Tensor, best_loss: Tensor, z: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,8 @@ class Task:
         mask: Where values may move, (N, 1, H, W) or (N, 3, H, W), nonzero for yes; None for everywhere. Outside, the
             result is `x` to the last bit.
         start: Images that another attack found, on any network, (N, 3, H, W); searches that take a start look at it.
+        draft: The same network in cheaper arithmetic, for attacks by gradients: they search on it, and what they return
+            is chosen by `restore`. None searches on `restore` itself.
     """
 
     x: Tensor
@@ -51,6 +53,7 @@ class Task:
     ground_truth: Tensor | None = None
     mask: Tensor | None = None
     start: Tensor | None = None
+    draft: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,4 +61,6 @@ def compose(name: str, settings: dict[str, Value]) -> GradientAscent:
         norm=norm,
         mask=Inverse(where) if where is not None and mask.startswith(_INVERSE) else where,
         mask_when=mask_when,
+        stop_psnr=found.stop_psnr,
+        stop_drop=found.stop_drop,
     )

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deploy_robust.attacks.attack import Access
+from deploy_robust.attacks.bound import Bound
 from deploy_robust.attacks.corners import look
 from deploy_robust.attacks.error_maps import SQUARED_ERROR
-from deploy_robust.attacks.queries import Bound, Queries, corner_of
+from deploy_robust.attacks.queries import Queries, corner_of
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from torch import Tensor
 from deploy_robust import keyed
 from deploy_robust.attacks import ball
 from deploy_robust.attacks.attack import Crafted, Task
+from deploy_robust.attacks.bound import BROKEN, Bound, psnr_of
 from deploy_robust.attacks.error_maps import SQUARED_ERROR
 from deploy_robust.attacks.sign_steps import SignSteps
 from deploy_robust.errors import UsageError
@@ -24,16 +25,10 @@ if TYPE_CHECKING:
     from deploy_robust.attacks.error_maps import ErrorMap, PixelLoss
     from deploy_robust.keyed import Part
 
-BROKEN = 1.0e6
-"""Error of an image whose answer is not finite: worse than any image, whose error is 1 at most."""
-
 TRACE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 """Numbers of queries at which the best PSNR so far is noted, as facts ``psnr_at_30`` and so on."""
 
 _NEVER = -1.0
-
-_IDENTICAL = 1e-10
-"""Mean squared error that counts as none: 100 dB."""
 
 
 class Answers(NamedTuple):
@@ -48,29 +43,6 @@ class Answers(NamedTuple):
     errors: Tensor
     total: Tensor
     squared: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What counts as a violation, per image; a stage of a search ends there.
-
-    Attributes:
-        psnr: PSNR in dB against the reference below which an image is violated; 0 for none.
-        drop: Loss of PSNR in dB against that of the clean output above which it is; 0 for none. Needs ground truth.
-    """
-
-    psnr: float = 0.0
-    drop: float = 0.0
-
-    def error(self, task: Task, reference: Tensor) -> Tensor:
-        """Mean squared error from which on each row is violated, (N,)."""
-        allowed = task.x.new_full((task.x.shape[0],), 10 ** (-self.psnr / 10) if self.psnr > 0 else BROKEN)
-        if self.drop <= 0:
-            return allowed
-        if task.ground_truth is None or task.clean_output is None:
-            raise UsageError("a drop in dB is against the clean output's PSNR and needs ground truth and clean outputs")
-        clean = (task.clean_output.to(task.x).clamp(0, 1) - reference).square().mean((1, 2, 3))
-        return torch.minimum(allowed, clean.clamp(min=_IDENTICAL) * 10 ** (self.drop / 10))
 
 
 @dataclass(slots=True)
@@ -290,8 +262,3 @@ class Queries:
 def corner_of(direction: Tensor) -> Tensor:
     """Signs of the corner in a direction, shaped and typed as it; zero counts as plus."""
     return (direction >= 0).to(direction.dtype).mul_(2).sub_(1)
-
-
-def psnr_of(error: Tensor) -> Tensor:
-    """PSNR in dB, peak 1, of mean squared errors; at most 100."""
-    return -10 * error.clamp(min=_IDENTICAL).log10()

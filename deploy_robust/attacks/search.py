@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy_robust.attacks.attack import Access
+from deploy_robust.attacks.bound import Bound
 from deploy_robust.attacks.error_maps import SQUARED_ERROR
-from deploy_robust.attacks.queries import Bound, Queries
+from deploy_robust.attacks.queries import Queries
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:

@@ -302,6 +302,9 @@ class LocalExecutor:
             else torch.cat([_tensor(self._clean_output(row, planned.against)) for row in rows]),
             ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if needs_truth else None,
             start=starts.of(cases, str(planned.against), device) if planned.attack.access is Access.QUERIES else None,
+            draft=None
+            if restorer is None or restorer.draft is None
+            else self._watched(str(planned.against), cases, rows, restorer.draft),
         )
         if planned.attack.access is Access.GRADIENTS:
             return planned.attack.craft(task)
@@ -329,9 +332,11 @@ class LocalExecutor:
         for start in range(0, len(cases), size):
             yield from self._outputs(role, x[start : start + size], cases[start : start + size], delivery)
 
-    def _watched(self, role: str, cases: list[Case], rows: list[Prepared]) -> Callable[[Tensor], Tensor]:
-        """The network of that role for an attack to call; its calls are told under the images that are attacked."""
-        restorer, rainy = self._subjects[role], torch.cat([row.rainy for row in rows])
+    def _watched(
+        self, role: str, cases: list[Case], rows: list[Prepared], draft: Restorer | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """The network of that role, or its draft, for an attack to call; calls are told under the images attacked."""
+        restorer, rainy = draft or self._subjects[role], torch.cat([row.rainy for row in rows])
 
         def call(x: Tensor) -> Tensor:
             with self._flying(role, rainy, cases, "float"):

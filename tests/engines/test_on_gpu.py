@@ -192,3 +192,14 @@ def test_the_benchmark_runs_and_says_what_cannot(tmp_path):
     assert rows["torch fp32"]["parity"]["holds"]
     assert all("cannot run" in row or row["images/s"] > 0 for row in rows.values())
     assert found["limits"]["matmul fp32, operations/s"] > 0
+
+
+def test_a_captured_graph_gives_the_gradient_of_every_shape(network):
+    from deploy_robust.engines.captured import CapturedEngine
+
+    engine = TorchEngine(network, "cuda")
+    captured = CapturedEngine(engine)
+    for shape in ((1, 3, 32, 48), (2, 3, 32, 32), (1, 3, 32, 48)):
+        x = rainy(*shape).cuda().requires_grad_()
+        plain, graph = (torch.autograd.grad(run(x).square().sum(), x)[0] for run in (engine.run, captured.run))
+        torch.testing.assert_close(graph, plain, rtol=1e-4, atol=1e-6)

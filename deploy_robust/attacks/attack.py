@@ -7,10 +7,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
+    from deploy_robust.data.pairs import Labels
     from deploy_robust.keyed import Part
 
 
@@ -40,6 +41,7 @@ class Task:
         mask: Where values may move, (N, 1, H, W) or (N, 3, H, W), nonzero for yes; None for everywhere. Outside, the
             result is `x` to the last bit.
         start: Images that another attack found, on any network, (N, 3, H, W); searches that take a start look at it.
+        labels: What is to be seen in each image, N of them; None where nothing is known.
         draft: The same network in cheaper arithmetic, for attacks by gradients: they search on it, and what they return
             is chosen by `restore`. None searches on `restore` itself.
     """
@@ -53,6 +55,7 @@ class Task:
     ground_truth: Tensor | None = None
     mask: Tensor | None = None
     start: Tensor | None = None
+    labels: Sequence[Labels] | None = None
     draft: Callable[[Tensor], Tensor] | None = None
 
 

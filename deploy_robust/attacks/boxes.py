@@ -1,4 +1,4 @@
-"""Boxes as flags and JSON files give them, found by the id of each row's pair."""
+"""Boxes as flags, JSON files and the labels of images give them, found by the id of each row's pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Corners = tuple[int, int, int, int]
 """``x0, y0, x1, y1`` in pixels: ``x0 <= x < x1`` and ``y0 <= y < y1``."""
 
-_HOW = "write x0,y0,x1,y1, several with ; between them, or name a .json file"
+_HOW = "write x0,y0,x1,y1, several with ; between them, labels:person for those of a label, or name a .json file"
+
+_LABELS = "labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +29,26 @@ class Boxes:
     Attributes:
         text: As given, for the record.
         by_pair: Boxes by id of the pair; ``*`` for all others.
+        label: Takes the boxes of the images' own labels instead: of this label, of all for ``*``; empty does not.
     """
 
     text: str
     by_pair: Mapping[str, tuple[Corners, ...]]
+    label: str = ""
 
     @classmethod
     def read(cls, text: str) -> Boxes:
         """Reads ``x0,y0,x1,y1;...`` for all images, or a JSON object from pair id (``*``: all others) to such lists.
 
+        ``labels`` takes the boxes that an image's labels hold, ``labels:NAME`` those of one label.
+
         Raises:
             UsageError: The text is no list of boxes.
             InputError: The file is not there or holds something else.
         """
+        kind, _, label = text.partition(":")
+        if kind == _LABELS:
+            return cls(text, {}, label.strip() or "*")
         if not text.endswith(".json"):
             try:
                 return cls(text, {"*": tuple(_corners(part.split(",")) for part in text.split(";"))})
@@ -54,11 +63,13 @@ class Boxes:
             ) from None
 
     def of(self, task: Task) -> list[tuple[Corners, ...]]:
-        """The boxes of each row, whose key begins with the id of its pair.
+        """The boxes of each row, whose key begins with the id of its pair; by labels a row may have none.
 
         Raises:
-            UsageError: There are none for a row, or one leaves the image.
+            UsageError: There are none for a row, or one leaves the image; or labels are asked for and there are none.
         """
+        if self.label:
+            return self._labelled(task)
         height, width = task.x.shape[-2:]
         rows = []
         for key in task.keys:
@@ -72,6 +83,27 @@ class Boxes:
                     )
             rows.append(boxes)
         return rows
+
+    def _labelled(self, task: Task) -> list[tuple[Corners, ...]]:
+        if task.labels is None:
+            raise UsageError(f"boxes {self.text!r} are those of the images' labels, and no labels came with them")
+        return [
+            tuple((b.x0, b.y0, b.x1, b.y1) for b in labels.boxes if self.label in ("*", b.label))
+            for labels in task.labels
+        ]
+
+
+def largest(boxes: Iterable[Corners]) -> Corners:
+    """The box of the largest area, the first of equals."""
+    return max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+
+
+def beside(box: Corners, width: int) -> Corners:
+    """A place of the same size and height beside a box: on the side with more room, next to it or at the border."""
+    x0, y0, x1, y1 = box
+    length = x1 - x0
+    start = min(x1, width - length) if width - x1 > x0 else max(0, x0 - length)
+    return start, y0, start + length, y1
 
 
 def _corners(values: Iterable[str | int]) -> Corners:

@@ -214,6 +214,7 @@ class Queries:
             ground_truth=None if task.ground_truth is None else task.ground_truth[rows],
             mask=None if task.mask is None else task.mask[rows],
             start=None if task.start is None else task.start[rows],
+            labels=None if task.labels is None else [task.labels[row] for row in rows.tolist()],
         )
 
     def offer(self, images: Tensor, answers: Answers) -> None:

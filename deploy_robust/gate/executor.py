@@ -302,6 +302,7 @@ class LocalExecutor:
             else torch.cat([_tensor(self._clean_output(row, planned.against)) for row in rows]),
             ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if needs_truth else None,
             start=starts.of(cases, str(planned.against), device) if planned.attack.access is Access.QUERIES else None,
+            labels=[row.pair.labels for row in rows],
             draft=None
             if restorer is None or restorer.draft is None
             else self._watched(str(planned.against), cases, rows, restorer.draft),

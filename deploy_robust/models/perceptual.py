@@ -36,6 +36,15 @@ FEATURE_NETWORKS: Registry[Callable[[], Network]] = Registry("feature network")
 """Networks for the distance `features`; one line ``FEATURE_NETWORKS.add(name, factory)`` adds one."""
 
 
+def _scene_features() -> Network:
+    from deploy_robust.models.vision.seeing import SceneFeatures
+
+    return SceneFeatures()
+
+
+FEATURE_NETWORKS.add("scene-segmenter", _scene_features)
+
+
 class Perceptual(Protocol):
     """A distance between images that is taken between their features."""
 

@@ -62,13 +62,14 @@ def lpips(*, net: str = "alex", trunk: str = "", reference: Reference = "clean-o
     return PerceptualObjective("lpips", net, LPIPS(net, trunk), reference)
 
 
-def features(*, net: str = "", reference: Reference = "clean-output") -> PerceptualObjective:
-    """The same on a registered feature network, which LPIPS never is.
+def features(*, net: str = "scene-segmenter", reference: Reference = "clean-output") -> PerceptualObjective:
+    """The same on a feature network, which LPIPS never is; by default the shipped segmentation network's.
 
     Raises:
         UsageError: No such network is registered.
     """
     if net not in FEATURE_NETWORKS:
-        there = ", ".join(FEATURE_NETWORKS) or "none; add one with FEATURE_NETWORKS.add(name, factory)"
-        raise UsageError(f"objective features needs net = the name of a feature network: known are {there}")
+        raise UsageError(
+            f"objective features needs net = the name of a feature network: known are {', '.join(FEATURE_NETWORKS)}"
+        )
     return PerceptualObjective("features", net, perceptual(net), reference)

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 @click.option(
     "--policy", default="default", show_default=True, help="Shipped policy (default, unpaired) or a TOML file."
 )
+@click.option(
+    "--downstream",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="A network that looks at the outputs, for mIoU or AP: scene-segmenter, scene-detector, or an ONNX file with "
+    "its description; once for each task.",
+)
 @click.option("--out", type=FILE, default="runs/check", show_default=True, help="Run folder; repeat to go on there.")
 @crafting_options
 @running_options

@@ -94,6 +94,7 @@ def check_request(
     adversarial: Path | None = None,
     outputs: Path | None = None,
     precision: str | None = None,
+    downstream: tuple[str, ...] = (),
     **options: Any,
 ) -> CheckRequest:
     """The request that `network_options`, `running_options`, `pairs_options` and `io_options` make together.
@@ -126,6 +127,7 @@ def check_request(
         rows=rows,
         timeout=timeout,
         max_minutes=max_minutes,
+        downstream=downstream,
     )
 
 

@@ -60,6 +60,11 @@ _SHAPE = (
         help="Where to cut: in the middle, or drawn by the seed.",
     ),
     click.option("--unpaired", is_flag=True, help="The folder holds real rain without ground truth."),
+    click.option(
+        "--labels",
+        metavar="DIR",
+        help="Folder of Cityscapes labels for the images of a folder. [default: gtFine in it, if there]",
+    ),
 )
 
 
@@ -82,11 +87,14 @@ def pairs_request(
     crop_at: Any,
     unpaired: bool,
     seed: int,
+    labels: str | None = None,
 ) -> PairsRequest:
     """What the options of `pairs_options` say."""
     from deploy_robust.app.pairs import PairsRequest
 
-    return PairsRequest(what=data, limit=limit, size=size, crop=crop, crop_at=crop_at, unpaired=unpaired, seed=seed)
+    return PairsRequest(
+        what=data, limit=limit, size=size, crop=crop, crop_at=crop_at, unpaired=unpaired, seed=seed, labels=labels
+    )
 
 
 def stacked(command: F, *decorators: Callable[[F], F]) -> F:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_SETTLED = ("data", "limit", "size", "crop", "crop_at", "unpaired", "seed")
+_SETTLED = ("data", "limit", "size", "crop", "crop_at", "unpaired", "labels", "seed")
 """Parameters that a set has settled when it was crafted."""
 
 _RUNS_HERE = (

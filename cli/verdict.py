@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy_robust.report.terminal import baseline_table, requirement_table, verdict_panel
+from deploy_robust.report.terminal import baseline_table, downstream_table, requirement_table, verdict_panel
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,7 @@ def print_result(result: CheckResult, screen: Console, *, as_json: bool = False,
 
 def print_tables(summary: Summary, screen: Console) -> None:
     """Prints what was required and measured, and what came of it."""
-    for shown in (requirement_table(summary), baseline_table(summary), verdict_panel(summary)):
+    tables = (requirement_table(summary), baseline_table(summary), downstream_table(summary))
+    for shown in (*tables, verdict_panel(summary)):
         if shown is not None:
             screen.print(shown)

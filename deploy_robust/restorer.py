@@ -37,6 +37,21 @@ def pad_to_rule(x: Tensor, rule: SizeRule) -> Tensor:
     return x
 
 
+def to_native(x: Tensor, io: IODescription) -> Tensor:
+    """RGB in [0, 1], (N, 3, H, W) float32, to the form that an I/O description tells of, contiguous; differentiable."""
+    if io.range != (0.0, 1.0) or any(io.mean) or set(io.std) != {1.0}:
+        mean, std = x.new_tensor(io.mean).view(1, 3, 1, 1), x.new_tensor(io.std).view(1, 3, 1, 1)
+        low, high = io.range
+        x = (x - mean) / std * (high - low) + low
+    if io.colour == "BGR":
+        x = x.flip(1)
+    if io.layout == "NHWC":
+        x = x.permute(0, 2, 3, 1)
+    if io.dtype == "uint8":
+        x = x.round().clamp(0, 255)
+    return x.to(_TORCH_DTYPE[io.dtype]).contiguous()
+
+
 class Restorer:
     """An engine seen through its I/O description.
 
@@ -54,7 +69,6 @@ class Restorer:
         self.engine = engine
         self.draft = draft
         self.io = IODescription() if io is None else io
-        self._plain = self.io.range == (0.0, 1.0) and not any(self.io.mean) and set(self.io.std) == {1.0}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -102,18 +116,7 @@ class Restorer:
 
     def to_native(self, x: Tensor) -> Tensor:
         """RGB in [0, 1], NCHW float32, to the engine's own form."""
-        io = self.io
-        if not self._plain:
-            mean, std = x.new_tensor(io.mean).view(1, 3, 1, 1), x.new_tensor(io.std).view(1, 3, 1, 1)
-            low, high = io.range
-            x = (x - mean) / std * (high - low) + low
-        if io.colour == "BGR":
-            x = x.flip(1)
-        if io.layout == "NHWC":
-            x = x.permute(0, 2, 3, 1)
-        if io.dtype == "uint8":
-            x = x.round().clamp(0, 255)
-        return x.to(_TORCH_DTYPE[io.dtype]).contiguous()
+        return to_native(x, self.io)
 
     def from_native(self, y: Tensor) -> Tensor:
         """The engine's own form back to RGB in [0, 1], NCHW float32."""

@@ -48,6 +48,7 @@ class CheckRequest:
         rows: Images attacked and run together at most; None takes all epsilons of a batch's pairs.
         timeout: Seconds that one call of a network may take before it counts as hanging.
         max_minutes: When to stop beginning batches; what is open then makes the verdict INCONCLUSIVE at best.
+        downstream: Networks that look at the outputs: shipped names, descriptions or models, one of each task at most.
     """
 
     engine: EngineRequest | RecordedRequest
@@ -62,6 +63,7 @@ class CheckRequest:
     rows: int | None = None
     timeout: float = 300.0
     max_minutes: float | None = None
+    downstream: tuple[str, ...] = ()
 
     def execution(self, policy: Policy) -> Execution:
         """What executes it."""
@@ -75,6 +77,8 @@ class CheckRequest:
             policy.places,
             self.rows,
             levels=policy.levels,
+            downstream=self.downstream,
+            needs=policy.needs,
         )
 
 
@@ -132,6 +136,7 @@ def check(
             if registration is not None:
                 screen.watch = Watch(requirements, terms.attacks, registration)
             note = reopening.to_note(request.engine, request.source, request.pairs, request.timeout, request.out)
+            note["downstream"] = reopening.to_files(request.downstream, request.out)
             store.note(reopening.NOTE, note)
             store.note(PLANNED, planner.size)
             store.note(ENDED, False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.downstream import open_downstream
 from deploy_robust.app.float16 import float16_probes, node_facts
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.roster import Roster
@@ -42,6 +43,8 @@ class Execution:
         rows: Images attacked and run together at most; None takes all epsilons of a batch's pairs.
         deliveries: How attacked images reach the networks; those of a stored set are of 8 bits in any case.
         levels: Epsilons that a stored set must hold.
+        downstream: Networks that look at the outputs, as a user names them.
+        needs: Downstream tasks and optional metrics that the policy asks for.
     """
 
     engine: EngineRequest | RecordedRequest | None
@@ -54,6 +57,8 @@ class Execution:
     rows: int | None = None
     deliveries: tuple[Delivery, ...] = ("8bit", "float")
     levels: tuple[float, ...] = ()
+    downstream: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def __call__(self, notify: Callable[[Flight | None], None] | None = None) -> tuple[LocalExecutor, Facts]:
         """Opens everything.
@@ -65,7 +70,7 @@ class Execution:
 
         from deploy_robust.app.stored_attacks import facts_of, planned_from, require_held
         from deploy_robust.gate.executor import LocalExecutor
-        from deploy_robust.metrics.registry import METRICS
+        from deploy_robust.metrics.registry import METRICS, OPTIONAL
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -78,11 +83,14 @@ class Execution:
             _crafted(attacks, roster) if stored is None else planned_from(stored, tuple(self.attacks), roster)
         )
         probes = float16_probes(roster)
+        pairs = self._pairs(stored)
+        watching = open_downstream(self.downstream, pairs, self.source.device, self.threads)
+        optional = [name for name in self.needs if name in OPTIONAL]
         executor = LocalExecutor(
-            pairs=self._pairs(stored),
+            pairs=pairs,
             subjects=roster.subjects,
             attacks=planned,
-            metrics={name: METRICS[name] for name in METRICS},
+            metrics={name: METRICS[name] for name in METRICS} | {name: OPTIONAL[name]() for name in optional},
             seed=self.seed,
             deliveries=self.deliveries if stored is None else ("8bit",),
             references=roster.references,
@@ -91,6 +99,7 @@ class Execution:
             recorded=None if roster.recorded is None else roster.recorded["form"],
             rows=self.rows,
             probes=probes,
+            downstream=watching.downstream,
             notify=notify,
         )
         engine, source, literal = (
@@ -108,6 +117,8 @@ class Execution:
             notes=tuple(self._notes(roster, stored, planned)),
             attacks={name: _record(name, each, adapted, roster) for name, each in planned.items()},
             adversarial=None if stored is None else facts_of(stored),
+            downstream=watching.facts,
+            optional=tuple(optional),
         )
         return executor, facts
 
@@ -189,6 +200,8 @@ class Facts:
         notes: What was done to images or assumed, one line each.
         attacks: By name: what each is crafted on, and all its settings.
         adversarial: The stored set that the images are from; None where they are crafted.
+        downstream: By task, the networks that look at the outputs.
+        optional: Optional metrics that are measured.
     """
 
     engine: Mapping[str, Any] | None
@@ -202,9 +215,16 @@ class Facts:
     notes: tuple[str, ...]
     attacks: Mapping[str, Mapping[str, Any]]
     adversarial: Mapping[str, Any] | None = None
+    downstream: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
 
     def terms(self, policy: Policy, *, paired: bool) -> tuple[Terms, tuple[Requirement, ...]]:
         """What a verdict on these networks rests on; see `terms_of`."""
         return terms_of(
-            policy, precision=self.precision, references=self.references, paired=paired, adapted=self.adapted
+            policy,
+            precision=self.precision,
+            references=self.references,
+            paired=paired,
+            adapted=self.adapted,
+            measured=(*self.downstream, *self.optional),
         )

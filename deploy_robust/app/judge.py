@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploy_robust.app.run_plan import require_judged
 from deploy_robust.app.terms import judged_attacks, terms_of
 from deploy_robust.errors import PolicyError
+from deploy_robust.gate.evidence import PICTURES
 from deploy_robust.gate.judge import judge
 from deploy_robust.gate.policy import Policy, load_policy
 from deploy_robust.gate.registration import Registration
@@ -92,6 +93,7 @@ def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, S
         paired=plan["pairs"]["paired"],
         adapted=plan.get("adapted", ()),
         registration=Registration.from_dict(plan["registration"]) if "registration" in plan else None,
+        measured=(*plan.get("downstream", ()), *plan.get("metrics", ())),
     )
     if not store.noted(ENDED):
         planned = store.noted(PLANNED)
@@ -119,10 +121,19 @@ class StoredRun:
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
         """All measurements, in the order of execution."""
         for m in self._store.measurements(batch):
-            if {m.input_image, m.output_image} - self._held:
-                yield replace(m, input_image=self._if_held(m.input_image), output_image=self._if_held(m.output_image))
-            else:
-                yield m
+            pictures = {name for each in m.evidence.values() for name in map(each.get, PICTURES) if name}
+            if {m.input_image, m.output_image, *pictures} - self._held:
+                m = replace(
+                    m,
+                    input_image=self._if_held(m.input_image),
+                    output_image=self._if_held(m.output_image),
+                    evidence={task: self._with_held(each) for task, each in m.evidence.items()},
+                )
+            yield m
+
+    def _with_held(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        """Evidence without the pictures that were pruned."""
+        return {key: value for key, value in evidence.items() if key not in PICTURES or value in self._held}
 
     def png(self, sha256: str) -> bytes:
         """An image by its SHA-256, as the bytes of a PNG file."""

@@ -32,6 +32,7 @@ class PairsRequest:
         seed: Seed of embedded sources and of keyed crops.
         unpaired: The folder holds rain without ground truth.
         adversarial: Whether the folder is a stored adversarial set; nothing else is then asked for.
+        labels: Folder with Cityscapes labels for a folder's images; None takes ``gtFine`` in it, where it is there.
     """
 
     what: str = SCENES
@@ -43,6 +44,7 @@ class PairsRequest:
     seed: int = 0
     unpaired: bool = False
     adversarial: bool = False
+    labels: str | None = None
 
 
 def open_pairs(request: PairsRequest) -> PairSource:
@@ -65,6 +67,8 @@ def open_pairs(request: PairsRequest) -> PairSource:
             raise UsageError(f"{request.what} have ground truth: --unpaired is for a folder of real rain")
         if request.crop is not None:
             raise UsageError(f"{request.what} are drawn at their size: give --size instead of --crop")
+        if request.labels is not None:
+            raise UsageError(f"--labels goes with a folder of images: {request.what} bring their own or have none")
         count = DEFAULT_COUNT if request.limit is None else request.limit
         if request.what == SCENES:
             from deploy_robust.data.scenes.source import SceneSource
@@ -74,10 +78,18 @@ def open_pairs(request: PairsRequest) -> PairSource:
 
         split: Literal["train", "test"] = "test" if request.split == "test" else "train"
         return PhotoSource(count, seed=request.seed, size=request.size, split=split)
+    from deploy_robust.data import cityscapes
     from deploy_robust.data.folders import FolderSource
     from deploy_robust.data.select import Cropped, Limited
 
-    source = FolderSource.open(request.what, unpaired=request.unpaired)
+    folder = Path(request.what)
+    if (folder / cityscapes.RAIN).is_dir() and not request.unpaired:
+        source = cityscapes.RainCityscapes(folder)
+    else:
+        source = FolderSource.open(folder, unpaired=request.unpaired)
+    own = folder / cityscapes.LABELS
+    if request.labels is not None or own.is_dir():
+        source = cityscapes.Labelled(source, own if request.labels is None else Path(request.labels))
     if request.limit is not None:
         source = Limited(source, request.limit)
     if request.crop is not None:

@@ -18,7 +18,7 @@ from deploy_robust.artefact.io_description import IODescription
 from deploy_robust.engine import EngineOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NOTE = "request"
 """Key under which the store keeps it."""
@@ -39,6 +39,7 @@ def to_note(
         "pairs": {
             **asdict(pairs),
             "what": pairs.what if pairs.what in (SCENES, PHOTOS) else _relative(Path(pairs.what), out),
+            "labels": None if pairs.labels is None else _relative(Path(pairs.labels), out),
         },
         "timeout": timeout,
     }
@@ -65,12 +66,24 @@ def from_note(
     }
     if pairs["what"] not in (SCENES, PHOTOS):
         pairs["what"] = str(_there(pairs["what"], out))
+    if pairs.get("labels") is not None:
+        pairs["labels"] = str(_there(pairs["labels"], out))
     return (
         engine,
         SourceRequest(**{**source, "crafting": Crafting(**source.get("crafting", {}))}),
         PairsRequest(**pairs),
         float(note["timeout"]),
     )
+
+
+def to_files(names: Sequence[str], out: Path) -> list[dict[str, str]]:
+    """Names that may be files, as plain data: files are seen from the run folder."""
+    return [{"file": _relative(Path(name), out)} if Path(name).is_file() else {"name": name} for name in names]
+
+
+def from_files(note: Sequence[Mapping[str, str]], out: Path) -> tuple[str, ...]:
+    """The reverse of `to_files`."""
+    return tuple(str(_there(each["file"], out)) if "file" in each else each["name"] for each in note)
 
 
 def _engine_note(engine: EngineRequest | RecordedRequest, out: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.recorded import RecordedRequest
-from deploy_robust.app.reopening import NOTE, from_note
+from deploy_robust.app.reopening import NOTE, from_files, from_note
 from deploy_robust.app.run_plan import require_judged
 from deploy_robust.errors import ArtefactError, CheckpointError, InputError, RunError, UsageError
 from deploy_robust.gate.quantities import ENGINE
@@ -154,6 +154,8 @@ def replay(
         plan["seed"],
         plan["threads"],
         rows=plan["batch"]["rows"],
+        downstream=from_files(note.get("downstream", ()), folder),
+        needs=tuple(plan.get("metrics", ())),
     )
     executor = IsolatedExecutor(execution, judged=frozenset({ENGINE}), timeout=timeout)
     try:
@@ -207,6 +209,12 @@ def _check_opened(facts: Facts, plan: Mapping[str, Any]) -> None:
             f"the source {source['name']} has other weights than when the run was made: "
             "put the old file back, or check the engine again"
         )
+    for task, known in plan.get("downstream", {}).items():
+        if facts.downstream[task]["sha256"] != known["sha256"]:
+            raise InputError(
+                f"the downstream network {known['name']} is another one than when the run was made: "
+                "put the old file back, or check the engine again"
+            )
     outputs = (facts.engine or {}).get("outputs")
     if outputs is not None and outputs["sha256"] != plan["engine"]["outputs"]["sha256"]:
         raise InputError(

@@ -56,6 +56,10 @@ def plan_of(
         "notes": list(facts.notes),
         "versions": versions(),
     }
+    if facts.downstream:
+        plan["downstream"] = {task: dict(known) for task, known in facts.downstream.items()}
+    if facts.optional:
+        plan["metrics"] = list(facts.optional)
     if facts.adversarial is not None:
         plan |= {"adversarial": dict(facts.adversarial), "seed": facts.adversarial["seed"]}
     return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy_robust.errors import PolicyError
+from deploy_robust.gate.evidence import DETECTION, SEGMENTATION
 from deploy_robust.gate.judge import Terms
 from deploy_robust.gate.quantities import quantity
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Requirement
     from deploy_robust.gate.registration import Registration
+
+TASKS = (SEGMENTATION, DETECTION)
+"""What downstream networks do."""
 
 CONVERSION = "conversion"
 """The parity figure that compares the engine with its fp32 source."""
@@ -45,6 +49,7 @@ def terms_of(
     paired: bool,
     adapted: Collection[str] = (),
     registration: Registration | None = None,
+    measured: Collection[str] = (),
 ) -> tuple[Terms, tuple[Requirement, ...]]:
     """Terms of a verdict, and the requirements that can be judged at all.
 
@@ -55,16 +60,18 @@ def terms_of(
         paired: Whether the images have ground truth.
         adapted: Attacks of the policy that are crafted on the engine's literal twin, too.
         registration: What was registered for lines that are decided by betting; None without them.
+        measured: Downstream tasks and optional metrics that are measured.
 
     Raises:
-        PolicyError: It asks for ground truth where there is none, or has no parity bounds for that precision.
+        PolicyError: It asks for ground truth where there is none, for a downstream task that nothing does, or has no
+            parity bounds for that precision.
     """
     requirements = policy.for_engine(precision, references)
     caps = [] if references else [NO_PARITY]
     if references and not any(r.name == "parity" for r in requirements):
-        measured = " and ".join(references)
+        figures = " and ".join(references)
         caps.append(
-            f"policy {policy.name} bounds no parity figure that was measured ({measured}): add parity.{precision}"
+            f"policy {policy.name} bounds no parity figure that was measured ({figures}): add parity.{precision}"
         )
     if not references:
         requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
@@ -72,5 +79,11 @@ def terms_of(
         raise PolicyError(
             f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the "
             "images have none: use --policy unpaired, or one of your own that bounds drift"
+        )
+    if missing := [need for need in policy.needs if need not in measured]:
+        needy = [r.name for r in requirements if quantity(r.quantity).needs == missing[0]]
+        raise PolicyError(
+            f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, and no {missing[0]} is measured: "
+            + ("name a network for it with --downstream" if missing[0] in TASKS else "check the engine again with it")
         )
     return Terms(judged_attacks(policy, adapted), policy.minimum_scenes, tuple(caps), registration), requirements

@@ -44,7 +44,7 @@ def canonical_dump(run: Dumpable) -> str:
 
 
 def _plain(m: Measurement) -> dict[str, Any]:
-    return {
+    plain = {
         "case": [m.case.pair, m.case.attack, m.case.level],
         "scene": m.scene,
         "role": m.role,
@@ -54,3 +54,4 @@ def _plain(m: Measurement) -> dict[str, Any]:
         "input": m.input_image,
         "output": m.output_image,
     }
+    return {**plain, "evidence": m.evidence} if m.evidence else plain

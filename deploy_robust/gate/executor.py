@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
 from deploy_robust.attacks.attack import Access, Task
 from deploy_robust.errors import EngineDefect
+from deploy_robust.gate.downstream import Downstream
 from deploy_robust.gate.images import codes_of, keep, keep_codes, to_image
 from deploy_robust.gate.parity import compare, compare_rounded
 from deploy_robust.gate.prepared import PreparedPairs
@@ -97,6 +98,7 @@ class LocalExecutor:
         recorded: Literal["8bit", "float32"] | None = None,
         rows: int | None = None,
         probes: Mapping[str, Probe] | None = None,
+        downstream: Downstream | None = None,
         notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
         """Joins what is measured with what measures.
@@ -118,6 +120,7 @@ class LocalExecutor:
             rows: Images that are attacked and run together at most, for networks and images that fill the memory; None
                 takes all of a batch that share a size.
             probes: What looks inside a network while it answers, by role; its values are stored with the 8-bit ones.
+            downstream: Networks that look at outputs of 8-bit images, at the rain and at the ground truth; None: none.
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
                 was in flight when this process ended.
         """
@@ -134,6 +137,7 @@ class LocalExecutor:
         self._recorded = recorded
         self._rows = rows
         self._probes = probes or {}
+        self._downstream = Downstream() if downstream is None else downstream
         self._notify = notify
 
     def execute(self, batch: Batch) -> BatchResult:
@@ -162,8 +166,12 @@ class LocalExecutor:
         prepared = self._prepared(case.pair)
         seen = keep(prepared.rainy, images)
         blank = Measurement(case, prepared.pair.scene, INPUT, "8bit", input_image=seen)
+        labels = prepared.pair.labels
         if prepared.truth is not None:
-            yield replace(blank, values=self._score(prepared.rainy, prepared.truth), output_image=seen)
+            values, evidence = self._downstream.look(prepared.rainy, labels, images)
+            right, right_evidence = self._downstream.look_at_truth(prepared.truth, labels, images)
+            values |= right | self._score(prepared.rainy, prepared.truth)
+            yield replace(blank, values=values, output_image=seen, evidence=evidence | right_evidence)
         for role in self._subjects:
             output = self._clean_output(prepared, role)
             inside = probed(self._probes.get(role), self._subjects[role], prepared.rainy)
@@ -181,7 +189,8 @@ class LocalExecutor:
                     continue
                 values[REPEAT] = float((again - output).abs().max())
             kept = keep(output, images) if role in self._kept else ""
-            yield replace(blank, role=role, values=values, output_image=kept)
+            looked, evidence = self._downstream.look(output, labels, images if kept else None)
+            yield replace(blank, role=role, values=values | looked, output_image=kept, evidence=evidence)
 
     def _parity(self, figure: str, role: str, reference: Tensor, output: Tensor) -> dict[str, float]:
         if role not in self._judged or self._recorded != "8bit":
@@ -280,8 +289,13 @@ class LocalExecutor:
                         values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
                     if role == against and delivery == "8bit":
                         values |= {name: float(value[i]) for name, value in facts.items()}
-                    kept = keep(output, images) if role in self._kept and delivery == "8bit" else ""
-                    found[cases[i]].append(replace(m, values=values, output_image=kept))
+                    kept, evidence = "", dict[str, Any]()
+                    if delivery == "8bit":
+                        kept = keep(output, images) if role in self._kept else ""
+                        labels = rows[i].pair.labels
+                        looked, evidence = self._downstream.look(output, labels, images if kept else None)
+                        values |= looked
+                    found[cases[i]].append(replace(m, values=values, output_image=kept, evidence=evidence))
         if planned.attack.access is Access.GRADIENTS:
             starts.take(cases, attacked, found)
         return found

@@ -31,12 +31,16 @@ def keep(x: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
 
 def keep_codes(codes: Tensor, images: dict[str, NDArray[np.uint8]]) -> str:
     """The same of 8-bit codes (3, H, W)."""
-    image = to_image(codes)
-    sha256 = digest_of_image(image)
-    images[sha256] = image
-    return sha256
+    return keep_array(to_image(codes), images)
 
 
 def to_image(codes: Tensor) -> NDArray[np.uint8]:
     """(3, H, W) uint8 to (H, W, 3)."""
     return np.ascontiguousarray(codes.permute(1, 2, 0).cpu().numpy())
+
+
+def keep_array(image: NDArray[np.uint8], images: dict[str, NDArray[np.uint8]]) -> str:
+    """Notes an image (H, W, 3) and returns its SHA-256."""
+    sha256 = digest_of_image(image)
+    images[sha256] = image
+    return sha256

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy_robust.gate.betting import judge_by_betting
 from deploy_robust.gate.quantities import quantity
-from deploy_robust.gate.records import Outcome, Requirement, Status, Verdict
+from deploy_robust.gate.records import DATASET, Outcome, Requirement, Status, Verdict
 from deploy_robust.gate.table import Table
+from deploy_robust.statistics.dataset import dataset_interval
 from deploy_robust.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -65,10 +67,22 @@ def judge(requirements: Sequence[Requirement], measurements: Iterable[Measuremen
 def _judge_one(requirement: Requirement, level: float | None, table: Table, terms: Terms) -> Outcome:
     if requirement.by_betting:
         return judge_by_betting(requirement, level, table, terms.attacks, terms.registration)
-    points = quantity(requirement.quantity).points(table, level or 0.0, terms.attacks)
+    what = quantity(requirement.quantity)
+    pooled = None
+    if requirement.statistic == DATASET and what.pooled is not None:
+        pooled = what.pooled(table, level or 0.0, terms.attacks)
+        points = {} if pooled is None else pooled.points
+    else:
+        points = what.points(table, level or 0.0, terms.attacks)
     if not points:
         return Outcome(requirement, level, Status.INCONCLUSIVE, reason="nothing was measured for it")
-    interval = _statistic(requirement, points, table)
+    if pooled is not None:
+        interval = dataset_interval(pooled.figure, [table.scenes[pair] for pair in points], requirement.confidence)
+        if math.isnan(interval.mean):
+            reason = "it is not defined on these images: there is nothing to find in them"
+            return Outcome(requirement, level, Status.INCONCLUSIVE, reason=reason)
+    else:
+        interval = _statistic(requirement, points, table)
     worst = _worst(requirement, points)
     status, reason = _compare(requirement, interval)
     if status is Status.PASS and len(points) < requirement.minimum_pairs:
@@ -123,7 +137,7 @@ def _worst(requirement: Requirement, points: Points) -> Case:
     def margin(value: float) -> float:
         low = float("inf") if requirement.at_least is None else value - requirement.at_least
         high = float("inf") if requirement.at_most is None else requirement.at_most - value
-        return min(low, high)
+        return min(low, high) if value == value else float("inf")  # an image without a figure of its own
 
     return min(points.values(), key=lambda point: (margin(point.value), point.case)).case
 
@@ -133,11 +147,12 @@ def _compare(requirement: Requirement, interval: Interval) -> tuple[Status, str]
     high = float("inf") if requirement.at_most is None else requirement.at_most
     if low <= interval.low and interval.high <= high:
         return Status.PASS, ""
-    what = "the whole interval" if requirement.statistic == "mean" else f"the {requirement.statistic}imum"
+    spread = requirement.statistic in ("mean", DATASET)
+    what = "the whole interval" if spread else f"the {requirement.statistic}imum"
     if interval.high < low:
         return Status.FAIL, f"{what} lies below {low:g}"
     if interval.low > high:
         return Status.FAIL, f"{what} lies above {high:g}"
-    if requirement.statistic != "mean":
+    if not spread:
         return Status.INCONCLUSIVE, "outputs of 8 bits leave it open: rounding hides on which side of the bound it lies"
     return Status.INCONCLUSIVE, "the interval reaches across the bound: more scenes would narrow it"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.quantities import QUANTITIES, quantity
-from deploy_robust.gate.records import DEFAULT_CAP, FAILURE_RATE, MEAN_AT_LEAST, Requirement, Statistic
+from deploy_robust.gate.records import DATASET, DEFAULT_CAP, FAILURE_RATE, MEAN_AT_LEAST, Requirement, Statistic
 from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Policy:
                 )
             )
         return (*lines, *self.requirements)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Downstream tasks and optional metrics that its requirements ask for."""
+        return tuple(dict.fromkeys(need for line in self.requirements if (need := quantity(line.quantity).needs)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the run's plan and report."""
@@ -239,6 +244,10 @@ class _Reader:
             p0=self._get(line, "p0", float, None),
             cap=self._get(line, "cap", float, 40.0),
         )
+        if statistic == DATASET and quantity(requirement.quantity).pooled is None:
+            known = ", ".join(name for name, each in QUANTITIES.items() if each.pooled is not None)
+            complaint = f"there is no {requirement.quantity} over a dataset: the statistic dataset goes with {known}"
+            raise self._error(line["name"], f"requirement {line['name']}: {complaint}")
         if complaint := betting_complaint(requirement):
             raise self._error(line["name"], f"requirement {line['name']}: {complaint}")
         return requirement

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from deploy_robust.errors import PolicyError
+from deploy_robust.gate.downstream_quantities import DOWNSTREAM
+from deploy_robust.gate.quantity import (
+    ENGINE,
+    HIGHEST_PSNR,
+    LITERAL,
+    NOISE,
+    SOURCE,
+    TRANSFERRED,
+    Point,
+    Points,
+    Pooled,
+    Quantity,
+    weakest,
+)
 from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, Case
 
 if TYPE_CHECKING:
@@ -13,77 +26,25 @@ if TYPE_CHECKING:
 
     from deploy_robust.gate.table import Table
 
-ENGINE = "engine"
-SOURCE = "source"
-LITERAL = "literal"
-"""Role of the engine's own graph, read operator by operator: what precision does without the runtime."""
-
-TRANSFERRED = "pgd-lmse"
-"""The attack that is crafted on the source and by which source and engine are compared."""
-
-NOISE = "uniform"
-"""The baseline that an attack must beat on its own source."""
-
-HIGHEST_PSNR = 100.0
-"""Identical 8-bit images have an infinite PSNR; differences and means count it as this many dB."""
-
-
-class Point(NamedTuple):
-    """A pair's number and the case that it was read from.
-
-    Attributes:
-        value: The number.
-        case: The case.
-        ends: (low, high) of what it may be, where it was measured on outputs that were rounded; None where it is known.
-    """
-
-    value: float
-    case: Case
-    ends: tuple[float, float] | None = None
-
-
-Points = dict[str, Point]
-"""Pair id to its point; a pair without its measurements is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """One number for each pair.
-
-    Attributes:
-        name: Name in policies and reports.
-        unit: Unit for tables.
-        meaning: One line for documentation and reports.
-        per_level: Whether it is asked for at an epsilon.
-        needs_truth: Whether it needs ground truth.
-        points: From the table, at an epsilon in grey levels (0 for clean), under the judged attacks.
-    """
-
-    name: str
-    unit: str
-    meaning: str
-    per_level: bool
-    needs_truth: bool
-    points: Callable[[Table, float, tuple[str, ...]], Points]
+__all__ = [
+    "ENGINE",
+    "HIGHEST_PSNR",
+    "LITERAL",
+    "NOISE",
+    "QUANTITIES",
+    "SOURCE",
+    "TRANSFERRED",
+    "Point",
+    "Points",
+    "Pooled",
+    "Quantity",
+    "quantity",
+]
 
 
 def _psnr(table: Table, role: str, pair: str, attack: str = CLEAN, level: float = 0.0) -> float | None:
     value = table.get("psnr", role, pair, attack, level)
     return None if value is None else min(value, HIGHEST_PSNR)
-
-
-def _weakest(table: Table, metric: str, pair: str, level: float, attacks: tuple[str, ...]) -> Point | None:
-    """The engine at its worst over the judged attacks; None unless every one was measured or found a defect."""
-    points = []
-    defects = {m.case for m in table.defects if m.role == ENGINE}
-    for attack in attacks:
-        case = Case(pair, attack, level)
-        value = table.get(metric, ENGINE, pair, attack, level)
-        if value is not None:
-            points.append(Point(min(value, HIGHEST_PSNR), case))
-        elif case not in defects:
-            return None
-    return min(points, default=None)
 
 
 def _clean_gain(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
@@ -98,7 +59,7 @@ def _clean_gain(table: Table, _level: float, _attacks: tuple[str, ...]) -> Point
 def _attacked_gain(table: Table, level: float, attacks: tuple[str, ...]) -> Points:
     found: Points = {}
     for pair in table.scenes:
-        worst, rain = _weakest(table, "psnr", pair, level, attacks), _psnr(table, INPUT, pair)
+        worst, rain = weakest(table, "psnr", pair, level, attacks), _psnr(table, INPUT, pair)
         if worst is not None and rain is not None:
             found[pair] = Point(worst.value - rain, worst.case)
     return found
@@ -107,7 +68,7 @@ def _attacked_gain(table: Table, level: float, attacks: tuple[str, ...]) -> Poin
 def _drop(table: Table, level: float, attacks: tuple[str, ...]) -> Points:
     found: Points = {}
     for pair in table.scenes:
-        worst, clean = _weakest(table, "psnr", pair, level, attacks), _psnr(table, ENGINE, pair)
+        worst, clean = weakest(table, "psnr", pair, level, attacks), _psnr(table, ENGINE, pair)
         if worst is not None and clean is not None:
             found[pair] = Point(clean - worst.value, worst.case)
     return found
@@ -115,7 +76,7 @@ def _drop(table: Table, level: float, attacks: tuple[str, ...]) -> Points:
 
 def _attacked(metric: str) -> Callable[[Table, float, tuple[str, ...]], Points]:
     def points(table: Table, level: float, attacks: tuple[str, ...]) -> Points:
-        worst = {pair: _weakest(table, metric, pair, level, attacks) for pair in table.scenes}
+        worst = {pair: weakest(table, metric, pair, level, attacks) for pair in table.scenes}
         return {pair: point for pair, point in worst.items() if point is not None}
 
     return points
@@ -194,7 +155,7 @@ _ALL = (
     Quantity("defects", "", "NaN, Inf, wrong shape, crash or hang, clean or attacked", False, False, _defects),
 )
 
-QUANTITIES = {quantity.name: quantity for quantity in _ALL}
+QUANTITIES = {quantity.name: quantity for quantity in (*_ALL, *DOWNSTREAM)}
 
 
 def quantity(name: str) -> Quantity:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +38,11 @@ Delivery = Literal["8bit", "float"]
 """How the attacked image reaches the engine: rounded to 8 bits as a camera delivers it, or as the attack left it."""
 
 
-Statistic = Literal["mean", "min", "max", "failure_rate", "mean_at_least"]
+Statistic = Literal["mean", "min", "max", "dataset", "failure_rate", "mean_at_least"]
 """What a requirement bounds."""
+
+DATASET: Statistic = "dataset"
+"""A figure over all images taken together, as mIoU and AP are published; decided by a bootstrap over scenes."""
 
 FAILURE_RATE: Statistic = "failure_rate"
 MEAN_AT_LEAST: Statistic = "mean_at_least"
@@ -118,6 +121,8 @@ class Measurement:
         defect: What went wrong, if anything did.
         input_image: SHA-256 of the 8-bit image that the engine saw; empty for float delivery.
         output_image: SHA-256 of the engine's 8-bit output, where it was kept.
+        evidence: By downstream task, what a figure over many images needs of this one: counts of pixels, or boxes;
+            plain data.
     """
 
     case: Case
@@ -128,6 +133,7 @@ class Measurement:
     defect: Defect | None = None
     input_image: str = ""
     output_image: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +176,12 @@ class Requirement:
         name: Name in the policy and in every report.
         quantity: Name of a quantity, see `gate.quantities`.
         statistic: ``mean`` over independent scenes, decided by a confidence interval; ``min`` or ``max`` over pairs;
+            ``dataset``, a figure over all pairs taken together, decided by a bootstrap over scenes;
             ``failure_rate`` of units and ``mean_at_least``, decided by betting (`gate.betting`).
         levels: Epsilons in grey levels at which it must hold, one outcome each; empty for clean quantities.
         at_least: Lower bound of the statistic, in the quantity's unit; for a failure rate, what each unit must keep.
         at_most: Upper bound, likewise.
-        confidence: Of the two-sided interval of a mean; by betting, of each of the two decisions.
+        confidence: Of the two-sided interval of a mean or of a dataset's figure; by betting, of each of two decisions.
         minimum_pairs: Fewer pairs than this cannot PASS.
         gates: False for a line that can only keep the run from passing, never fail it.
         p0: For a failure rate: the rate that separates PASS from FAIL.

@@ -21,6 +21,10 @@ COLUMNS = "pair, attack, level, scene, role, delivery, metrics, defect, defect_d
 """Columns of a measurement, in the order in which rows are written and read."""
 
 
+_EVIDENCE = "evidence:"
+"""Key of a measurement's evidence among its metrics; no metric can have that name."""
+
+
 def to_png(image: NDArray[np.uint8]) -> bytes:
     """An image (H, W, 3) uint8 as the bytes of a PNG file."""
     buffer = io.BytesIO()
@@ -31,7 +35,9 @@ def to_png(image: NDArray[np.uint8]) -> bytes:
 
 def to_row(batch: int, m: Measurement) -> tuple[Any, ...]:
     """A measurement as the values of `COLUMNS`, behind its batch; JSON has no infinity, so it is written as a word."""
-    metrics = {name: value if math.isfinite(value) else repr(value) for name, value in m.values.items()}
+    metrics: dict[str, Any] = {name: value if math.isfinite(value) else repr(value) for name, value in m.values.items()}
+    if m.evidence:
+        metrics[_EVIDENCE] = m.evidence
     return (
         batch,
         m.case.pair,
@@ -52,13 +58,16 @@ def from_row(row: tuple[Any, ...]) -> Measurement:
     """The reverse: a measurement from the values of `COLUMNS`."""
     pair, attack, level, scene, role, delivery, metrics, defect, detail, input_image, output_image = row
     how: Delivery = delivery
+    values = json.loads(metrics)
+    evidence = values.pop(_EVIDENCE, {})
     return Measurement(
         case=Case(pair, attack, level),
         scene=scene,
         role=role,
         delivery=how,
-        values={name: float(value) for name, value in json.loads(metrics).items()},
+        values={name: float(value) for name, value in values.items()},
         defect=None if defect is None else Defect(defect, detail),
         input_image=input_image,
         output_image=output_image,
+        evidence=evidence,
     )

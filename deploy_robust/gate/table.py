@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deploy_robust.gate.records import CLEAN, Case
 
@@ -32,18 +32,25 @@ class Table:
         self.scenes: dict[str, str] = {}
         self.defects: list[Measurement] = []
         self._values: dict[Key, Mapping[str, float]] = {}
+        self._evidence: dict[Key, Mapping[str, Any]] = {}
         for m in measurements:
             self.scenes.setdefault(m.case.pair, m.scene)
             if m.defect is not None:
                 self.defects.append(m)
             else:
                 self._values[Key(m.role, m.case, m.delivery)] = m.values
+                self._evidence[Key(m.role, m.case, m.delivery)] = m.evidence
 
     def get(
         self, metric: str, role: str, pair: str, attack: str = CLEAN, level: float = 0.0, delivery: Delivery = "8bit"
     ) -> float | None:
         """One number; None where it was not measured."""
         return self._values.get(Key(role, Case(pair, attack, level), delivery), {}).get(metric)
+
+    def evidence(self, task: str, role: str, case: Case) -> Mapping[str, Any] | None:
+        """What was seen in an 8-bit image by the network of a downstream task; None where none looked."""
+        found: Mapping[str, Any] | None = self._evidence.get(Key(role, case, "8bit"), {}).get(task)
+        return found
 
     def keys(self) -> Iterator[Key]:
         """What was measured, in order."""

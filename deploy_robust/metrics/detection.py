@@ -129,6 +129,44 @@ def match(found: Boxes, truth: Boxes) -> Matches:
     )
 
 
+class Ranking:
+    """The detections of several images, ranked together once, for precision over any choice of those images.
+
+    Args:
+        images: The images.
+    """
+
+    def __init__(self, images: Sequence[Matches]) -> None:
+        self._objects = np.array([image.objects for image in images], np.float64)
+        scores = np.concatenate([np.zeros(0), *(image.scores for image in images)])
+        order = np.argsort(-scores, kind="stable")
+        empty = np.zeros((len(THRESHOLDS), 0), bool)
+        self._owner = np.repeat(np.arange(len(images)), [len(image.scores) for image in images])[order]
+        self._counted = np.concatenate([empty, *(image.counted for image in images)], 1)[:, order]
+        right = np.concatenate([empty, *(image.right for image in images)], 1)[:, order]
+        self._right = right & self._counted
+
+    def precision(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """Average precision at each of `THRESHOLDS`, (10,); NaN where there is nothing to find.
+
+        Args:
+            weights: How often each image counts, (images,).
+        """
+        objects = float(self._objects @ weights)
+        if objects == 0:
+            return np.full(len(THRESHOLDS), np.nan)
+        share = np.asarray(weights, np.float64)[self._owner]
+        hits, seen = (self._right * share).cumsum(1), (self._counted * share).cumsum(1)
+        precision = hits / np.maximum(seen, np.spacing(1.0))
+        # From here on only the best precision at this recall or a higher one counts.
+        precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+        values = np.zeros(len(THRESHOLDS))
+        for row, (recall, best) in enumerate(zip(hits / objects, precision, strict=True)):
+            at = np.searchsorted(recall, _RECALLS, side="left")
+            values[row] = np.append(best, 0.0)[at].mean()
+        return values
+
+
 def average_precision(images: Sequence[Matches], weights: NDArray[Any] | None = None) -> NDArray[np.float64]:
     """Precision interpolated at 101 recalls and averaged, over images taken together (COCO's accumulation).
 
@@ -139,21 +177,4 @@ def average_precision(images: Sequence[Matches], weights: NDArray[Any] | None = 
     Returns:
         (10,), one for each of `THRESHOLDS`; NaN where there is nothing to find. The first is AP50, their mean AP.
     """
-    times = np.ones(len(images)) if weights is None else np.asarray(weights, np.float64)
-    objects = float(sum(w * image.objects for w, image in zip(times, images, strict=True)))
-    if objects == 0:
-        return np.full(len(THRESHOLDS), np.nan)
-    scores = np.concatenate([image.scores for image in images])
-    order = np.argsort(-scores, kind="stable")
-    share = np.repeat(times, [len(image.scores) for image in images])[order]
-    counted = np.concatenate([image.counted for image in images], 1)[:, order] * share
-    right = np.concatenate([image.right for image in images], 1)[:, order] * counted
-    hits, seen = right.cumsum(1), counted.cumsum(1)
-    precision = hits / np.maximum(seen, np.spacing(1.0))
-    # From here on only the best precision at this recall or a higher one counts.
-    precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    values = np.zeros(len(THRESHOLDS))
-    for row, (recall, best) in enumerate(zip(hits / objects, precision, strict=True)):
-        at = np.searchsorted(recall, _RECALLS, side="left")
-        values[row] = np.append(best, 0.0)[at].mean()
-    return values
+    return Ranking(images).precision(np.ones(len(images)) if weights is None else weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deploy_robust.metrics.lpips import lpips_of
 from deploy_robust.metrics.psnr import psnr
 from deploy_robust.metrics.ssim import ssim
 from deploy_robust.registry import Registry
@@ -44,3 +45,8 @@ for _metric in (
     Metric("ssim", "", higher_is_better=True, function=ssim),
 ):
     METRICS.add(_metric.name, _metric)
+
+OPTIONAL: Registry[Callable[[], Metric]] = Registry("optional metric")
+"""Metrics that need files which are not everywhere; made and measured only where a policy bounds them."""
+
+OPTIONAL.add("lpips", lambda: Metric("lpips", "", higher_is_better=False, function=lpips_of()))

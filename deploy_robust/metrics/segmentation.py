@@ -33,7 +33,7 @@ def count(found: NDArray[Any], truth: NDArray[Any], classes: int, *, ignored: in
     """Compares two label maps of one image; the contingency table is scikit-image's.
 
     Args:
-        found: Predicted class of each pixel, (H, W) integers in [0, classes).
+        found: Predicted class of each pixel, (H, W) integers in [0, classes], `classes` standing for none of them.
         truth: Right class of each pixel, (H, W) integers in [0, classes), or `ignored`.
         classes: K.
         ignored: Pixels with this index in `truth` are not counted.
@@ -46,17 +46,16 @@ def count(found: NDArray[Any], truth: NDArray[Any], classes: int, *, ignored: in
     if found.shape != truth.shape:
         raise UsageError(f"label maps of one image have one size (got {found.shape} and {truth.shape})")
     counted = truth != ignored
-    for name, labels in (("predicted", found), ("right", truth[counted])):
-        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    for name, labels, most in (("predicted", found, classes), ("right", truth[counted], classes - 1)):
+        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= most:
             raise UsageError(
-                f"{name} classes of {classes} lie in 0 to {classes - 1} (got {labels.min()} to {labels.max()}): "
-                "check the class map"
+                f"{name} classes lie in 0 to {most} (got {labels.min()} to {labels.max()}): check the class map"
             )
-    # One pixel that is not counted in the last cell gives the table its full size.
-    right, taken = (np.append(labels.ravel(), classes - 1).astype(np.int64) for labels in (truth, found))
-    table = np.asarray(contingency_table(right, taken, ignore_labels=[ignored]).todense())[:classes].astype(np.int64)
-    table[-1, -1] -= 1
-    return Counts(np.diagonal(table).copy(), table.sum(1), table.sum(0))
+    # One pixel in the last cell gives the table its full size.
+    right, taken = (np.append(labels.ravel(), classes).astype(np.int64) for labels in (truth, found))
+    table = np.asarray(contingency_table(right, taken, ignore_labels=[ignored]).todense())
+    table = table[:classes, : classes + 1].astype(np.int64)
+    return Counts(np.diagonal(table).copy(), table.sum(1), table.sum(0)[:classes])
 
 
 def iou(counts: Counts) -> NDArray[np.float64]:

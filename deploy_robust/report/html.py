@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from deploy_robust.gate.quantities import ENGINE, NOISE, SOURCE, TRANSFERRED
 from deploy_robust.gate.records import Status
-from deploy_robust.report import strips, thumbnails, wording
+from deploy_robust.report import sights, strips, thumbnails, wording
 from deploy_robust.report.betting_figures import search_chart, wealth_chart
 from deploy_robust.report.figures import Series, gap_chart, line_chart
 from deploy_robust.report.provenance import flatten
@@ -90,6 +90,7 @@ def render(summary: Summary, run: Run) -> bytes:
         rows=list(_grouped_rows(summary)),
         strips=shown,
         filters=_filters(shown),
+        sights=sights.shown(run, summary.downstream),
         defects=strips.defect_pictures(run, summary.defects),
         provenance=flatten(summary.provenance),
         amplification=thumbnails.AMPLIFICATION,
@@ -248,6 +249,8 @@ def environment() -> Environment:
         "measured_interval": wording.measured_interval,
         "margin": wording.margin,
         "case_name": wording.case_name,
+        "metric_name": wording.metric_name,
+        "set_interval": wording.set_interval,
         "requirement_name": wording.requirement_name,
         "with_unit": wording.with_unit,
         "inside": lambda title: title if title[:2].isupper() else title[:1].lower() + title[1:],

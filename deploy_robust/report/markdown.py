@@ -58,6 +58,24 @@ def _lines(summary: Summary) -> Iterator[str]:
             for row in summary.outcomes
         ],
     )
+    if summary.downstream is not None:
+        yield ""
+        yield from _table(
+            ("Looked at", "Epsilon", *map(wording.metric_name, summary.downstream.metrics)),
+            [
+                (
+                    escape(row.view),
+                    wording.epsilon(row.level) if row.level else "",
+                    *(
+                        f"{wording.number(found.value, 3)} {wording.set_interval(found)}"
+                        if (found := row.figures.get(metric)) is not None
+                        else wording.NOTHING
+                        for metric in summary.downstream.metrics
+                    ),
+                )
+                for row in summary.downstream.rows
+            ],
+        )
     if summary.cases:
         yield ""
         count = f"{min(_WORST, len(summary.cases))} of {len(summary.cases)}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deploy_robust.gate.records import Status
     from deploy_robust.report.betting_records import BettingTest, Registered, Search
+    from deploy_robust.report.downstream import DownstreamReport
 
 SCHEMA_VERSION = 1
 
@@ -61,7 +62,7 @@ class OutcomeRow:
         quantity: Name of what is bounded.
         meaning: The quantity in words.
         unit: Its unit; empty for none.
-        statistic: ``mean`` over scenes, ``min`` or ``max`` over pairs, ``failure_rate`` of units, ``mean_at_least``.
+        statistic: ``mean``, ``min``, ``max``, ``dataset``, ``failure_rate`` or ``mean_at_least``.
         confidence: Of the interval of a mean.
         level: Epsilon in grey levels; None for clean quantities.
         at_least: Lower bound, if there is one.
@@ -258,6 +259,7 @@ class Summary:
         registered: What tests by betting fixed before the first query; None without such tests.
         tests: Those tests, one for each line and epsilon.
         searches: Best PSNR over queries, for each attack by queries and epsilon.
+        downstream: What other networks saw in the outputs; None where none looked.
         provenance: The plan of the run: files, hashes, versions, settings.
     """
 
@@ -282,6 +284,7 @@ class Summary:
     registered: Registered | None
     tests: tuple[BettingTest, ...]
     searches: tuple[Search, ...]
+    downstream: DownstreamReport | None
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from deploy_robust.gate.table import Table
 from deploy_robust.report.betting import betting_tests, registered, searches
 from deploy_robust.report.cases import attacked_cases, defects, reference
 from deploy_robust.report.curves import curves, rain, transfer
+from deploy_robust.report.downstream import downstream_report
 from deploy_robust.report.explain import Explainer
 from deploy_robust.report.float16 import float16_ranges
 from deploy_robust.report.headline import because, next_steps
@@ -84,6 +85,7 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
         registered=registered(plan, measurements),
         tests=betting_tests(verdict.outcomes, measurements),
         searches=tuple(searches(measurements)),
+        downstream=downstream_report(plan, measurements),
         provenance={key: _told(key, value) for key, value in plan.items() if key != "notes"},
     )
 

@@ -94,6 +94,30 @@ def baseline_table(summary: Summary) -> Table | None:
     return table
 
 
+def downstream_table(summary: Summary) -> Table | None:
+    """What other networks saw, over all images taken together; None where none looked."""
+    report = summary.downstream
+    if report is None:
+        return None
+    title = "seen by " + " and ".join(wording.printable(name) for name in report.networks.values())
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("looked at", no_wrap=True)
+    for name in ("epsilon", *(wording.metric_name(metric) for metric in report.metrics)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        found = {metric: row.figures.get(metric) for metric in report.metrics}
+        figures = [
+            ""
+            if each is None
+            else wording.number(each.value, 3) + ("" if metric == "ap" else f" {wording.set_interval(each)}")
+            for metric, each in found.items()  # intervals of all three would not fit into 80 columns
+        ]
+        table.add_row(_text(row.view), wording.epsilon(row.level) if row.level else "", *map(Text, figures))
+    return table
+
+
 def _bare(figure: str) -> str:
     """A figure without its unit, which the bound of the same line shows."""
     return figure.partition(wording.NBSP)[0]

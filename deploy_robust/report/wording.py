@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from deploy_robust.report.downstream import SetFigure
     from deploy_robust.report.records import CaseRef, OutcomeRow
 
 MINUS = "\N{MINUS SIGN}"
@@ -104,6 +105,16 @@ def case_name(case: CaseRef) -> str:
     """A case in words, safe to print anywhere that escapes its own markup."""
     pair = printable(case.pair)
     return f"{pair}, {printable(case.attack)} at {epsilon(case.level)}" if case.level else f"{pair}, clean"
+
+
+def metric_name(metric: str) -> str:
+    """A downstream metric as it is written."""
+    return {"miou": "mIoU", "ap": "AP", "ap50": "AP50"}.get(metric, metric)
+
+
+def set_interval(figure: SetFigure) -> str:
+    """The interval of a figure over a set, to three decimals."""
+    return interval(figure.low, figure.high, 3)
 
 
 def requirement_name(row: OutcomeRow) -> str:

@@ -1,0 +1,1 @@
+"""Networks that look at derained images, read through a short description of what they take and give."""

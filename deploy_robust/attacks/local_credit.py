@@ -9,6 +9,7 @@ NES (Spall 1992; Ilyas et al., ICML 2018), whose noise grows with the number of 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -199,8 +200,11 @@ class _Credit:
 
     def add(self, signs: Tensor, change: Tensor, memory: float) -> None:
         """Credits a change (n, H, W) to the signs that made it; what was earned before fades."""
-        around = torch.stack([blurred(change[:, None], radius) for radius in self.radii])
-        credit = signs * (around if self.chosen is None else _pick(around, self.chosen))
+        blurs = [blurred(change[:, None], radius) for radius in self.radii]
+        if self.chosen is None:
+            credit = signs * torch.stack(blurs)
+        else:
+            credit = signs * (blurs[0] if len(blurs) == 1 else _pick(torch.stack(blurs), self.chosen))
         self.earned = memory * self.earned + credit
         self.noise = memory**2 * self.noise + credit.square().mean((-3, -2, -1))
 
@@ -271,11 +275,17 @@ def blurred(change: Tensor, radius: float) -> Tensor:
     """Changes (n, 1, H, W) seen from each pixel: blurred by a Gaussian, truncated at twice its sigma."""
     if math.isinf(radius):
         return change.mean((2, 3), keepdim=True).expand_as(change)
-    reach = max(1, round(2 * radius))
-    distance = torch.arange(-reach, reach + 1, dtype=change.dtype, device=change.device)
-    kernel = torch.exp(-distance.square() / (2 * radius**2))
+    kernel = _gaussian(radius, change.dtype, change.device)
+    reach = len(kernel) // 2
     rows = F.conv2d(change, kernel.view(1, 1, 1, -1), padding=(0, reach))
     return F.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(reach, 0))
+
+
+@functools.lru_cache(maxsize=32)
+def _gaussian(radius: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    reach = max(1, round(2 * radius))
+    distance = torch.arange(-reach, reach + 1, dtype=dtype, device=device)
+    return torch.exp(-distance.square() / (2 * radius**2))
 
 
 def _pick(credit: Tensor, chosen: Tensor) -> Tensor:

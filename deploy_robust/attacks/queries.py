@@ -22,7 +22,7 @@ from deploy_robust.attacks.sign_steps import SignSteps
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
-    from deploy_robust.attacks.error_maps import ErrorMap, PixelLoss
+    from deploy_robust.attacks.error_maps import ErrorMap
     from deploy_robust.keyed import Part
 
 TRACE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
@@ -129,17 +129,17 @@ class Queries:
     @property
     def x(self) -> Tensor:
         """Rainy images of the active rows."""
-        return self.task.x[self.active]
+        return self._of(self.task.x)
 
     @property
     def eps(self) -> Tensor:
         """Radii of the active rows, (n, 1, 1, 1)."""
-        return self.ball.eps[self.active]
+        return self._of(self.ball.eps)
 
     @property
     def way(self) -> Tensor:
         """Perturbations of the best images of the active rows, (n, 3, H, W)."""
-        return self.best[self.active] - self.x
+        return self._of(self.best) - self.x
 
     @property
     def corner(self) -> Tensor:
@@ -148,7 +148,7 @@ class Queries:
 
     def project(self, delta: Tensor) -> Tensor:
         """In-ball images of perturbations of the active rows."""
-        return torch.clamp(self.x + delta, self.ball.lower[self.active], self.ball.upper[self.active])
+        return torch.clamp(self.x + delta, self._of(self.ball.lower), self._of(self.ball.upper))
 
     def probe(self, delta: Tensor) -> Tensor:
         """Images of perturbations of the active rows that may leave the ball, but neither the cube nor the mask."""
@@ -185,20 +185,26 @@ class Queries:
         answers = restore(torch.cat(images)).to(self.task.x.device)
         self.asked += len(images)
         self.used[self.active] += len(images)
-        reference = self.reference[self.active]
-        loss = self.error_map.prepare(self._active_task(), reference)
-        return [self._judged(y, reference, loss) for y in answers.split(len(self.active))]  # type: ignore[no-untyped-call]
+        return self._judged(answers.reshape(len(images), -1, *answers.shape[1:]))
 
-    def _judged(self, y: Tensor, reference: Tensor, loss: PixelLoss) -> Answers:
-        finite = torch.isfinite(y)
-        whole = finite.flatten(1).all(1)
-        broken = ~finite  # a filled mask takes its number along; torch.where would bring it to the device as a tensor
-        squared = (y.clamp(0, 1) - reference).square().masked_fill_(broken, 1.0).mean(1)
-        # The usual error is the squared one: nothing is computed twice.
-        errors = squared if self.error_map is SQUARED_ERROR else loss(y.masked_fill(broken, 0.5))
-        mean = squared.mean((1, 2))
-        total = mean if self.error_map is SQUARED_ERROR else errors.mean((1, 2))
-        return Answers(errors, total.masked_fill(~whole, BROKEN), mean.masked_fill(~whole, BROKEN))
+    def _judged(self, y: Tensor) -> list[Answers]:
+        """Of answers (images, n, 3, H, W), all in one go: few operations on much, because each has a price."""
+        reference = self._of(self.reference)
+        broken = ~torch.isfinite(y)  # a filled mask takes its number along; torch.where would bring it as a tensor
+        wrong = broken.flatten(2).any(2)
+        squared = (y.clamp(0, 1) - reference).square().masked_fill_(broken, 1.0).mean(2)
+        mean = squared.mean((2, 3))
+        errors, total = squared, mean
+        if self.error_map is not SQUARED_ERROR:  # the usual error is the squared one: nothing is computed twice
+            loss = self.error_map.prepare(self._active_task(), reference)
+            errors = torch.stack([loss(each) for each in y.masked_fill(broken, 0.5)])
+            total = errors.mean((2, 3))
+        total, mean = total.masked_fill(wrong, BROKEN), mean.masked_fill(wrong, BROKEN)
+        return [Answers(*each) for each in zip(errors, total, mean, strict=True)]
+
+    def _of(self, rows: Tensor) -> Tensor:
+        """The active ones of (N, ...); no copy where all are."""
+        return rows if len(self.active) == len(rows) else rows[self.active]
 
     def _active_task(self) -> Task:
         """The task of the active rows alone, for objectives."""
@@ -222,19 +228,19 @@ class Queries:
 
         The first violation stays, whatever comes after it.
         """
-        bound, before = self.stop_error[self.active], self.best_squared[self.active]
+        bound, before, known = self._of(self.stop_error), self._of(self.best_squared), self._of(self.best_error)
         first = answers.squared >= bound
-        better = (before < bound) & (first | (answers.total > self.best_error[self.active]))
-        self.best[self.active] = torch.where(better.view(-1, 1, 1, 1), images, self.best[self.active])
-        self.best_error[self.active] = torch.where(better, answers.total, self.best_error[self.active])
+        better = (before < bound) & (first | (answers.total > known))
+        self.best[self.active] = torch.where(better.view(-1, 1, 1, 1), images, self._of(self.best))
+        self.best_error[self.active] = torch.where(better, answers.total, known)
         self.best_squared[self.active] = torch.where(better, answers.squared, before)
-        known = self.best_squared.clone()
+        best = self.best_squared.clone()
         # What is found after a mark is not known at it; a mark that no offer has reached yet keeps the best so far.
-        self.trace.update((mark, known) for mark in TRACE if self.asked <= mark)
+        self.trace.update((mark, best) for mark in TRACE if self.asked <= mark)
 
     def retire(self) -> Tensor:
         """Takes out the rows that are violated, and says which of them stay, (n,) bool."""
-        stays = self.best_squared[self.active] < self.stop_error[self.active]
+        stays = self._of(self.best_squared) < self._of(self.stop_error)
         self.active = self.active[stays]
         self.keys = [self.task.keys[row] for row in self.active.tolist()]
         return stays

@@ -38,7 +38,7 @@ from deploy_robust.attacks.attack import Task
 from deploy_robust.attacks.registry import make_attack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Network = Callable[[Tensor], Tensor]
     Search = Callable[["Meter", int], None]
@@ -220,7 +220,7 @@ def own_times(searches: dict[str, Search], meter: Callable[[], Meter]) -> dict[s
 
 
 def run(
-    search: Search, meters: list[Callable[..., Meter]], engine: Network, seeds: tuple[int, ...], queries: int
+    search: Search, meters: Sequence[Callable[..., Meter]], engine: Network, seeds: tuple[int, ...], queries: int
 ) -> list[list[float]]:
     """Lowest PSNR after each query, for every seed and crop."""
     found = []

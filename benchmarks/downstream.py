@@ -1,13 +1,14 @@
 """What an attack on the derainer costs the networks behind it, on plain and robust twins (FP32, PGD-20, 8 bits).
 
-    python benchmarks/downstream.py --scenes 24 --size 96 --level 4
+    python benchmarks/downstream.py --scenes 24 --size 64 --objective lmse --objective lpips --objective segmentation
 
 Held-out scenes of the test split. PGD is crafted on each derainer itself: on LMSE (eq. 4 of arXiv 2203.16931), and on
-the cross-entropy of the segmentation of its output, the strongest attack on mIoU there is here. Uniform noise is the
-baseline. ``segmenter alone`` is the second attack without any derainer, on the ground truth image: what no derainer in
-front of that network prevents if it changes nothing. Figures are over all images taken together; ``cost_of`` rows hold
-the clean output's mIoU minus the attacked one's, ``kept_under`` rows the share of the plain twin's cost that the robust
-twin avoids, both with a 95 % bootstrap interval over scenes.
+the cross-entropy of the segmentation of its output, the strongest attack on mIoU there is here; ``--objective`` names
+others, like ``lpips`` (eq. 5), which needs a trunk (``DEPLOY_ROBUST_LPIPS``). Uniform noise is the baseline.
+``segmenter alone`` is the second attack without any derainer, on the ground truth image: what no derainer in front of
+that network prevents if it changes nothing. Figures are over all images taken together; ``cost_of`` rows hold the clean
+output's mIoU minus the attacked one's, ``kept_under`` rows the share of the plain twin's cost that the robust twin
+avoids, both with a 95 % bootstrap interval over scenes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from deploy_robust.app.downstream import open_downstream
 from deploy_robust.attacks.attack import Task
 from deploy_robust.attacks.noise import uniform_noise
 from deploy_robust.attacks.objectives.downstream import SegmentationLoss
-from deploy_robust.attacks.objectives.lmse import LMSE
+from deploy_robust.attacks.objectives.registry import OBJECTIVES
 from deploy_robust.attacks.pgd import pgd
 from deploy_robust.data.scenes import SceneSource
 from deploy_robust.gate.evidence import FIGURES, class_ious, over
@@ -54,6 +55,7 @@ Seen = dict[str, dict[str, list[Any]]]
 @click.option("--level", "levels", default=(4.0,), multiple=True, type=click.FloatRange(0, 255, min_open=True))
 @click.option("--weights", default="prenet-small", help="Shipped weights that have a -robust twin.")
 @click.option("--robust", default=None, help="The twin. [default: WEIGHTS-robust]")
+@click.option("--objective", "objectives", default=("lmse", "segmentation"), multiple=True, help="What PGD maximises.")
 @click.option("--iterations", default=20, type=click.IntRange(1))
 @click.option("--threads", default=1, type=click.IntRange(1))
 @click.option("--out", default=RESULTS / "downstream.json", type=click.Path(path_type=Path))
@@ -63,6 +65,7 @@ def main(
     levels: tuple[float, ...],
     weights: str,
     robust: str | None,
+    objectives: tuple[str, ...],
     iterations: int,
     threads: int,
     out: Path,
@@ -87,7 +90,8 @@ def main(
         network = load_any(name)[0].requires_grad_(False)
         seen[twin] = {}
         for number, pair in enumerate(pairs, start=1):
-            for view, image in _outputs(network, segmenter, pair, levels, iterations):
+            aims = [_seeing(segmenter, pair) if aim == "segmentation" else OBJECTIVES[aim]() for aim in objectives]
+            for view, image in _outputs(network, aims, pair, levels, iterations):
                 _note(seen[twin], view, image, pair, watching.downstream)
             click.echo(f"{name}: {number} of {scenes}", err=True)
     for twin, views in seen.items():
@@ -118,7 +122,7 @@ def main(
 
 
 def _outputs(
-    network: Any, segmenter: Any, pair: Pair, levels: tuple[float, ...], iterations: int
+    network: Any, aims: list[Any], pair: Pair, levels: tuple[float, ...], iterations: int
 ) -> list[tuple[str, Tensor]]:
     """Views of one image: the clean output, then the outputs under noise and attack at each epsilon."""
     x = to_tensor(pair.rainy)
@@ -130,7 +134,7 @@ def _outputs(
         noise = uniform_noise().craft(_task(pair, x, level)).images
         aimed = {f"uniform {at}": noise} | {
             f"pgd-{objective.name} {at}": _attacked(objective, network, x, clean, level, iterations, pair)
-            for objective in (LMSE(), _seeing(segmenter, pair))
+            for objective in aims
         }
         with torch.no_grad():
             views += [(view, network((image * 255).round() / 255)) for view, image in aimed.items()]

@@ -46,9 +46,6 @@ class Downstream:
                 "two downstream networks have the same task: check with one for each, in runs of their own"
             )
 
-    def __bool__(self) -> bool:
-        return bool(self.viewers)
-
     def look(
         self, image: Tensor, labels: Labels, images: dict[str, NDArray[np.uint8]] | None = None
     ) -> tuple[dict[str, float], dict[str, Any]]:

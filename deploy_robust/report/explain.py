@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE, quantity
-from deploy_robust.gate.records import INPUT, Status
+from deploy_robust.gate.records import DATASET, INPUT, Status
 from deploy_robust.gate.table import Table
 from deploy_robust.report.advice import Advisor
 from deploy_robust.report.betting import explain_betting
@@ -235,7 +235,7 @@ class Explainer:
 
     def _open(self, outcome: Outcome) -> Explanation:
         line = outcome.requirement
-        if line.statistic != "mean" and outcome.low != outcome.high:
+        if line.statistic not in ("mean", DATASET) and outcome.low != outcome.high:
             text = (
                 "The outputs were recorded with 8 bits: rounding them may hide a figure anywhere in the interval, and "
                 "the bound lies inside it."
@@ -285,7 +285,7 @@ def _figure(outcome: Outcome, of: Outcome) -> str:
     unit = quantity(outcome.requirement.quantity).unit
     digits = digits_of(unit)
     text = with_unit(number(of.value, digits), unit)
-    if of.requirement.statistic == "mean" and of.low is not None and of.high is not None:
+    if of.requirement.statistic in ("mean", DATASET) and of.low is not None and of.high is not None:
         text += f" {_ends(of.low, of.high, digits)}"
     return text + (f" at {epsilon(outcome.level)}" if outcome.level else "")
 

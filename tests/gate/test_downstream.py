@@ -182,3 +182,17 @@ def test_every_figure_has_its_three_quantities() -> None:
         for name in (f"clean-{metric}", f"attacked-{metric}", f"{metric}-drop"):
             assert QUANTITIES[name].needs == task
             assert QUANTITIES[name].pooled is not None
+
+
+def test_an_open_figure_over_a_set_asks_for_more_scenes() -> None:
+    from deploy_robust.report.explain import Explainer
+
+    measurements = [
+        measured(pair, segmented(truth, 0.4, n)) for n, (pair, truth) in enumerate(zip("abcdef", TRUTH, strict=True))
+    ]
+    value = judge([asked("clean-miou", at_least=0.0)], measurements, Terms(())).outcomes[0].value
+    (outcome,) = judge([asked("clean-miou", at_least=value - 0.005)], measurements, Terms(())).outcomes
+    assert outcome.status is Status.INCONCLUSIVE
+    found = Explainer({}, measurements).explain(outcome)
+    assert found is not None
+    assert "scenes would decide it" in found.short  # and nothing of outputs of 8 bits

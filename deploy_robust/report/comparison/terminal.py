@@ -36,7 +36,7 @@ def tables(comparison: Comparison) -> Iterator[RenderableType]:
 
 def _engines(comparison: Comparison) -> Table:
     table = _table(f"engines, on {comparison.images} clean images")
-    table.add_column("engine")
+    table.add_column("engine", overflow="fold")
     for name in ("parity", "network\ndB", "graph\ndB", "clean\ndB", "asked\ntwice", "other\nrow", "verdict"):
         table.add_column(name, justify="left" if name in ("parity", "verdict") else "right", no_wrap=True)
     for row in comparison.engines:
@@ -56,19 +56,18 @@ def _engines(comparison: Comparison) -> Table:
 def _attacks(comparison: Comparison) -> Table:
     what = "PSNR" if comparison.metric == "psnr" else "PSNR to the clean output"
     table = _table(f"mean {what} under attack, dB, and how far that is from the attacked network")
-    table.add_column("attack")
-    table.add_column("engine")
+    table.add_column("engine", overflow="fold")
     for level in comparison.levels:
         table.add_column(wording.epsilon(level), justify="right", no_wrap=True)
-    void = {row.name: row.void for row in comparison.engines}
     for column in comparison.columns:
-        for index, row in enumerate(comparison.engines):
-            name = _text(column.name if index == 0 else "")
-            if void[row.name]:
-                table.add_row(name, _text(row.name), *["void"] * len(comparison.levels), style="dim")
+        table.add_row(Text(wording.printable(column.name), style="bold"))
+        for row in comparison.engines:
+            name = _text(f"  {row.name}")
+            if row.void:
+                table.add_row(name, *["void"] * len(comparison.levels), style="dim")
                 continue
             cells = (_cell(comparison, row.name, column.name, level) for level in comparison.levels)
-            table.add_row(name, _text(row.name), *cells)
+            table.add_row(name, *cells)
         table.add_section()
     return table
 

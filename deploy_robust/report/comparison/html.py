@@ -78,14 +78,16 @@ def _heads(columns: Sequence[Column]) -> tuple[tuple[str, str], ...]:
     return tuple((column.attack, "" if column.source is None else f"on {column.source}") for column in columns)
 
 
-def _attacked(comparison: Comparison, level: float, title: str, square: Callable[[Cell], Square]) -> HeatMap:
-    """Engines, then sources for comparison, under every attack at one epsilon."""
+def _attacked(
+    comparison: Comparison, columns: Sequence[Column], level: float, title: str, square: Callable[[Cell], Square]
+) -> HeatMap:
+    """Engines, then sources for comparison, under attacks at one epsilon."""
     rows = []
     engines = [row.name for row in comparison.engines]
     for name in (*engines, *(source.name for source in comparison.sources if source.attacks)):
-        cells = (comparison.cell(name, column.name, level) for column in comparison.columns)
+        cells = (comparison.cell(name, column.name, level) for column in columns)
         rows.append((name, name in engines, tuple(Square(NOTHING) if c is None else square(c) for c in cells)))
-    return HeatMap(title, _heads(comparison.columns), tuple(rows))
+    return HeatMap(title, _heads(columns), tuple(rows))
 
 
 def _means(comparison: Comparison, level: float) -> HeatMap:
@@ -97,10 +99,13 @@ def _means(comparison: Comparison, level: float) -> HeatMap:
         return Square(number(cell.mean), (), "" if cell.void else "level", round(place, 1), cell.void)
 
     what = "Mean PSNR" if comparison.metric == "psnr" else "Mean PSNR to the clean output"
-    return _attacked(comparison, level, f"{what}, dB", square)
+    return _attacked(comparison, comparison.columns, level, f"{what}, dB", square)
 
 
-def _gaps(comparison: Comparison, level: float) -> HeatMap:
+def _gaps(comparison: Comparison, level: float) -> HeatMap | None:
+    crafted = [column for column in comparison.columns if column.source is not None]
+    if not crafted:
+        return None
     counted = [abs(cell.gap.mean) for cell in comparison.cells if cell.gap is not None and not cell.void]
     scale = max(_LEAST_SCALE, *counted, 0.0)
 
@@ -116,7 +121,7 @@ def _gaps(comparison: Comparison, level: float) -> HeatMap:
             cell.void,
         )
 
-    return _attacked(comparison, level, "Gap to the attacked network, dB", square)
+    return _attacked(comparison, crafted, level, "Gap to the attacked network, dB", square)
 
 
 def _parity(comparison: Comparison) -> HeatMap:

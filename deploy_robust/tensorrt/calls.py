@@ -27,6 +27,8 @@ _LEVELS = {
     "VERBOSE": logging.DEBUG,
 }
 _forward = logging.getLogger("deploy_robust.tensorrt")
+# Errors carry these lines already: without a handler of the user's they would stand on stderr a second time.
+_forward.addHandler(logging.NullHandler())
 
 
 class TensorRTFailure(EnvironmentProblem):

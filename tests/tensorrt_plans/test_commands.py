@@ -79,7 +79,7 @@ def run(folder, *arguments, version=VERSION, card=CARD, fails="") -> tuple[int, 
     environment = os.environ | told | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "deploy_robust", *arguments]
     ended = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=580
     )
     said = " ".join((ended.stdout + ended.stderr).split())
     assert "Traceback" not in said, said
@@ -160,4 +160,5 @@ def test_exports_that_tensorrt_cannot_build(folder, fails, words):
     code, said = run(folder, "export", *fixed, *shapes, *cache, fails=fails)
     assert code == 2, said
     assert all(word in said for word in words), said
+    assert said.startswith("deploy-robust: "), said
     assert not list((folder / "out").glob("*.plan*"))

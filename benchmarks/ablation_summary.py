@@ -4,7 +4,7 @@ Differences are paired by seed, and their interval is Student's, two-sided, 95 %
 
 * reproduced, when its whole interval lies on the paper's side of zero;
 * not reproduced, when its whole interval lies below `LEAST` on the paper's side: an effect worth naming is excluded;
-* not decidable, otherwise.
+* not decidable, otherwise, and where one of the two leaves clean images worse than the rain: it was not trained.
 
 An insight of several comparisons is reproduced when all of them are, not reproduced when one of them is not, and not
 decidable otherwise.
@@ -12,7 +12,7 @@ decidable otherwise.
 
 from __future__ import annotations
 
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +34,9 @@ REPRODUCED, NOT_REPRODUCED, NOT_DECIDABLE = "reproduced", "not reproduced", "not
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 """Lines of a page between which results stand."""
+
+OFF_SCALE = 4.0
+"""Means this far below the median, dB, are drawn as an arrow at the edge of the plot."""
 
 COLUMNS = ("clean_psnr", "clean_ssim", "psnr_1", "psnr_2", "psnr_4", "psnr_8", "map_psnr", "map_ssim")
 HEADINGS = (
@@ -74,13 +77,20 @@ def sentence(rows: list[dict[str, Any]], insight: Insight) -> str | None:
         found = difference(rows, comparison)
         if found is None:
             return None
-        verdicts.append(verdict(found, LEAST[comparison.what]))
+        untrained = [name for name in (comparison.better, comparison.worse) if not _trained(rows, name)]
+        verdicts.append(NOT_DECIDABLE if untrained else verdict(found, LEAST[comparison.what]))
+        why = f", since {untrained[0]} is worse than the rain on clean images" if untrained else ""
         parts.append(
-            f"{comparison.better} minus {comparison.worse} {_signed(found, comparison.what)}: {verdicts[-1]}"
+            f"{comparison.better} minus {comparison.worse} {_signed(found, comparison.what)}: {verdicts[-1]}{why}"
             f" (paper: {_paper(comparison)})"
         )
     whole = verdict_of_all(verdicts)
     return f"**{insight.text[0].upper()}{insight.text[1:]}** ({insight.where}): **{whole}**. " + "; ".join(parts) + "."
+
+
+def _trained(rows: list[dict[str, Any]], name: str) -> bool:
+    mine = [row for row in rows if row["configuration"] == name]
+    return fmean(row["clean_psnr"] for row in mine) > fmean(row["rain_psnr"] for row in mine)
 
 
 def text(found: dict[str, Any]) -> str:
@@ -140,11 +150,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for axis, column, title in zip(
         axes, ("map_psnr", "clean_psnr"), ("mean adversarial PSNR, dB", "clean PSNR, dB"), strict=True
     ):
+        least = median(row[column] for row in rows) - OFF_SCALE
         for place, name in enumerate(names):
             values = [row[column] for row in rows if row["configuration"] == name]
             colour = "C0" if name.startswith("rcdnet") else "C1" if name.startswith("jorder") else "C2"
+            if fmean(values) < least:  # it would leave no room for the others
+                axis.plot(least, place, "<", color=colour)
+                axis.annotate(f"{fmean(values):.1f}", (least, place), (8, -4), textcoords="offset points")
+                continue
             axis.plot(values, [place] * len(values), "o", color=colour, alpha=0.45, markersize=5)
-            axis.plot(sum(values) / len(values), place, "|", color=colour, markersize=14, markeredgewidth=2)
+            axis.plot(fmean(values), place, "|", color=colour, markersize=14, markeredgewidth=2)
         axis.set_xlabel(title)
         axis.grid(axis="x", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

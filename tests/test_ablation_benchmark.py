@@ -31,6 +31,7 @@ def row(configuration: str, seed: int, value: float, ssim: float = 0.7) -> dict[
         "parameters": 1000,
         "steps": 10,
         "cpu_seconds": 20.0,
+        "rain_psnr": 19.0,
         "map_ssim": ssim,
     }
     return {**common, **columns, "clean_ssim": ssim}
@@ -65,6 +66,15 @@ def test_differences_are_paired_by_seed(parts):
     found = summary.difference(rows, grid.Comparison("a", "b", 1.0, 1.0))
     assert found == pytest.approx((0.5, 0.5, 0.5))
     assert summary.difference(rows[:1] + rows[3:], grid.Comparison("a", "b", 1.0, 1.0)) is None
+
+
+def test_a_network_that_makes_clean_images_worse_decides_nothing(parts):
+    grid, summary, _ = parts
+    insight = grid.Insight("a beats b", "Table 0", (grid.Comparison("a", "b", 1.0, 1.0),))
+    for clean, said in ((30.0, "reproduced"), (18.0, "not decidable at this scale")):
+        rows = [row("a", s, clean) for s in range(3)]
+        rows += [{**row("b", s, 10.0), "rain_psnr": 9.0} for s in range(3)]
+        assert f"**{said}**" in summary.sentence(rows, insight)
 
 
 def test_every_comparison_names_configurations_of_the_grid(parts):

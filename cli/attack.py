@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     help="Shipped policy (default, unpaired) or a TOML file: its attacks and epsilons.",
 )
 @click.option("--attack", "attacks", multiple=True, help="Only this attack, of the policy or of the built-in ones.")
+@click.option("--objective", "objectives", multiple=True, help="PGD on this objective, like lpips; may be given again.")
+@click.option(
+    "--mask",
+    "masks",
+    multiple=True,
+    help="PGD in this region: rain, not-rain, everywhere; may be given again. Every objective runs in every mask.",
+)
 @click.option("--epsilon", multiple=True, help="Only this epsilon, like 2/255; may be given again.")
 @click.option("--out", type=FILE, default="sets/adversarial", show_default=True, help="Folder of the set.")
 @click.option("--run", "run", type=FILE, help="Run folder; repeat to go on there. [default: the set's name and .run]")

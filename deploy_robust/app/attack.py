@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from deploy_robust.gate.store import SqliteStore
     from deploy_robust.stored.adversarial_set import AdversarialSet
 
+LMSE = "lmse"
+"""The objective of masks that come without one."""
+
+EVERYWHERE = "everywhere"
+"""The mask of objectives that come without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttackRequest:
@@ -49,7 +56,10 @@ class AttackRequest:
         source: What white-box attacks are crafted on; None follows the engine.
         pairs: What is attacked.
         policy: Name of a shipped policy, a TOML file, or a policy: it holds attacks and epsilons.
-        attacks: Names of attacks, of the policy or of the registry; empty takes all of the policy.
+        attacks: Names of attacks, of the policy or of the registry; with neither these nor objectives nor masks, all of
+            the policy.
+        objectives: Objectives that PGD maximises, by name: each in each of the masks, as ``pgd-OBJECTIVE-MASK``.
+        masks: Where PGD may move the image: names of masks, ``not-`` before one for its inverse, or `EVERYWHERE`.
         levels: Epsilons in whole grey levels; empty takes those of the policy.
         seed: All random draws are keyed by it.
         threads: Threads of torch; None leaves torch's own choice.
@@ -66,6 +76,8 @@ class AttackRequest:
     pairs: PairsRequest = field(default_factory=PairsRequest)
     policy: str | Path | Policy = DEFAULT
     attacks: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
     levels: tuple[float, ...] = ()
     seed: int = 0
     threads: int | None = None
@@ -93,7 +105,8 @@ class AttackRequest:
             UsageError: There is no such attack.
         """
         policy = load_policy(self.policy)
-        attacks = {name: _settings(name, policy) for name in self.attacks} or policy.attacks
+        named = {name: _settings(name, policy) for name in self.attacks}
+        attacks = {**named, **_crossed(self.objectives, self.masks)} or policy.attacks
         return replace(policy, attacks=attacks, levels=self.levels or policy.levels)
 
 
@@ -208,6 +221,21 @@ def _settings(name: str, policy: Policy) -> Mapping[str, Any]:
         known = instead_of(name, dict.fromkeys([*policy.attacks, *ATTACKS]))
         raise UsageError(f"no attack is named {name!r}: {known}; compose others in a policy's [attacks.NAME]")
     return {}
+
+
+def _crossed(objectives: Sequence[str], masks: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """PGD on each objective in each mask, as a policy would compose it."""
+    if not objectives and not masks:
+        return {}
+    found: dict[str, Mapping[str, Any]] = {}
+    for objective, mask in itertools.product(objectives or (LMSE,), masks or (EVERYWHERE,)):
+        if mask != EVERYWHERE:
+            found[f"pgd-{objective}-{mask}"] = {"algorithm": "pgd", "objective": objective, "mask": mask}
+        elif objective == LMSE:  # comes with its name
+            found["pgd-lmse"] = {}
+        else:
+            found[f"pgd-{objective}"] = {"algorithm": "pgd", "objective": objective}
+    return found
 
 
 def _index(plan: Mapping[str, Any], facts: Facts, policy: Policy) -> SetIndex:

@@ -7,24 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from deploy_robust.app.crafting import Crafting
+from deploy_robust.app.networks import EngineRequest, SourceRequest
+from deploy_robust.app.pairs import PairsRequest
+from deploy_robust.app.reopening import from_note, to_note
+from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.engine import EngineOptions
 from deploy_robust.gate.store import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_check_on_a_draft_says_so_and_replays(cli: Any, tmp_path: Path) -> None:
+def test_a_set_says_how_it_was_crafted(cli: Any, tmp_path: Path) -> None:
     flags = ("--source", "prenet-small", "--craft-dtype", "bf16", "--checkpointing")
-    ended = cli.check(cli.identity(tmp_path / "identity.onnx"), *flags, "--out", "run", cwd=tmp_path)
-    assert ended.code in (0, 1, 3), ended.err
-    with SqliteStore.read(tmp_path / "run") as store:
-        plan = store.plan
-    assert plan["source"]["crafting"] == {"dtype": "bf16", "checkpointing": True}
-    notes = " ".join(json.loads((tmp_path / "run" / "report.json").read_text())["provenance"]["notes"])
-    assert "bfloat16 copy of the source" in notes
-    assert "recomputed the source's activations" in notes
-    again = cli.run("replay", "run", "scene-test-000001", "pgd-lmse", "2", cwd=tmp_path)
-    assert again.code == 0, (again.out, again.err)
+    asked = ("--attack", "pgd-lmse", "--epsilon", "2/255", "--size", "32", "--limit", "1", "--threads", "1")
+    ended = cli.run("attack", *flags, *asked, "--out", "set", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    index = json.loads((tmp_path / "set" / "set.json").read_text())
+    assert index["source"]["crafting"] == {"dtype": "bf16", "checkpointing": True}
+    with SqliteStore.read(tmp_path / "set.run") as store:
+        assert store.plan["source"]["crafting"] == index["source"]["crafting"]
+    said = " ".join(ended.out.split())
+    assert "bfloat16 copy of the source" in said
+    assert "recomputed the source's activations" in said
+
+
+def test_a_replay_crafts_as_the_run_did(tmp_path: Path) -> None:
+    source = SourceRequest("prenet-small", crafting=Crafting("bf16", checkpointing=True, tile=64))
+    engine = EngineRequest(tmp_path / "engine.onnx", EngineOptions())
+    note = json.loads(json.dumps(to_note(engine, source, PairsRequest(), 300.0, tmp_path)))
+    plan = {"engine": {"io": IODescription().to_dict()}}
+    assert from_note(note, plan, tmp_path)[1] == source
+    del note["source"]["crafting"]  # runs of before
+    assert from_note(note, plan, tmp_path)[1].crafting == Crafting()
 
 
 @pytest.mark.parametrize(

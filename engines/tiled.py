@@ -95,10 +95,15 @@ def receptive_radius(engine: Engine, multiple: int = 1) -> int:
     while length <= PROBE:
         # Grids of strides treat the pixels of a cell differently: both ends of a cell see furthest.
         centre = length // 2 // multiple * multiple
-        places = sorted({centre, centre + multiple - 1})
-        found = [_reach(engine, length, multiple, place, upright) for place in places for upright in (False, True)]
-        if None not in found:
-            return max(reach for reach in found if reach is not None)
+        farthest: int | None = 0
+        for place, upright in product({centre, centre + multiple - 1}, (False, True)):
+            reach = _reach(engine, length, multiple, place, upright)
+            if reach is None:  # the others need not be looked at: the strip is too short
+                farthest = None
+                break
+            farthest = max(farthest or 0, reach)
+        if farthest is not None:
+            return farthest
         length *= 2
     raise UsageError(
         f"this network cannot be run in tiles: an output depends on inputs {PROBE // 2} pixels away and further, on "

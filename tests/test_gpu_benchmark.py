@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,11 +39,15 @@ def test_without_a_gpu_it_says_so_and_exits_2(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_seconds_are_those_of_one_step(parts):
-    import time
-
+def test_seconds_are_those_of_one_step(parts, monkeypatch):
     _, measure, _ = parts
-    assert measure.seconds(lambda: time.sleep(0.004), torch.device("cpu")) == pytest.approx(0.004, rel=0.5)
+    now = [0.0]
+
+    def step():
+        now[0] += 0.004
+
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert measure.seconds(step, torch.device("cpu")) == pytest.approx(0.004)
 
 
 def test_operations_are_counted_and_the_limit_is_the_longer_of_two(parts):

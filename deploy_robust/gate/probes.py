@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-
 from deploy_robust.errors import EngineDefect
 
 if TYPE_CHECKING:
@@ -40,6 +38,8 @@ def probed(probe: Probe | None, restore: Callable[[Tensor], Tensor], x: Tensor) 
         restore: The network that the probe watches.
         x: (1, 3, H, W) float32 in [0, 1].
     """
+    import torch  # reports read the names above, and load no networks
+
     if probe is None:
         return {}
     found: Mapping[str, float] = {}

@@ -9,6 +9,7 @@ search has covered. ``--compute bf16`` is what OpenVINO does by itself on a CPU 
 
     python benchmarks/gradient_free.py --crops 10 --size 32 --queries 100 --queries 1000
     python benchmarks/gradient_free.py --crops 6 --size 96 --runtime openvino --compute bf16 --attack local-credit
+    python benchmarks/gradient_free.py --attack local-credit --setting filtered=false
 
 Rows are written as they are measured. Rows of the same engine, size, attack, settings, budget and seed that ``--out``
 holds already are kept (``--again`` measures them anew), so that an interrupted run goes on when it is repeated.
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).with_name("results")
 KINDS: dict[str, Any] = {"onnxruntime": onnxruntime.KIND, "openvino": openvino.KIND}
-IDENTITY = ("engine", "size", "epsilon", "attack", "budget", "seed")
+IDENTITY = ("engine", "size", "epsilon", "attack", "settings", "budget", "seed")
 SEARCHES = ("local-credit", "spsa", "square", "tiled", "suite")
 
 
@@ -60,6 +61,7 @@ SEARCHES = ("local-credit", "spsa", "square", "tiled", "suite")
 @click.option("--level", default=1.0, type=click.FloatRange(0, min_open=True), help="Epsilon, n/255.")
 @click.option("--queries", default=(100,), multiple=True, type=click.IntRange(10))
 @click.option("--attack", "attacks", default=SEARCHES, multiple=True)
+@click.option("--setting", "given", multiple=True, help="Of the attack, NAME=VALUE in JSON.")
 @click.option("--seed", "seeds", default=(0, 1), multiple=True, type=int)
 @click.option("--runtime", default="onnxruntime", type=click.Choice(["onnxruntime", "openvino"]))
 @click.option("--compute", type=click.Choice(["f32", "bf16"]), help="Type that OpenVINO computes in.")
@@ -71,6 +73,7 @@ def main(
     level: float,
     queries: tuple[int, ...],
     attacks: tuple[str, ...],
+    given: tuple[str, ...],
     seeds: tuple[int, ...],
     runtime: str,
     compute: Literal["f32", "bf16"] | None,
@@ -86,10 +89,11 @@ def main(
     clean = psnr_of((clean_output.clamp(0, 1) - truth).square().mean((1, 2, 3)))
     eps = torch.full((crops, 1, 1, 1), level / 255)
     setting = {"weights": weights, "torch": torch.__version__}
+    settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in given)}
     floor: Tensor | None = None
 
     for seed, budget, name in itertools.product(seeds, queries, attacks):
-        attack = make_attack(name, queries=budget)
+        attack = make_attack(name, queries=budget, **settings)
         known = {"engine": runs, "size": size, "crops": crops, "epsilon": f"{level:g}/255", "budget": budget}
         known |= {"seed": seed, "attack": attack.name, "settings": plain(attack.settings)}
         rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"] if out.is_file() else []

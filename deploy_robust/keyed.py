@@ -8,6 +8,7 @@ only its raw 64-bit words are used for perturbations, because NumPy promises to 
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ def generator(seed: int, *parts: Part) -> np.random.Generator:
 
 def uniform(seed: int, *parts: Part, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Uniform float32 draws in [-1, 1), each a multiple of 2**-23."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     words = philox(seed, *parts).random_raw((count + 1) // 2).view(np.uint32)[:count]
     return ((words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)).reshape(shape)
 
@@ -45,6 +46,6 @@ def sign_bits(seed: int, *parts: Part, count: int) -> NDArray[np.uint8]:
 
 def signs(seed: int, *parts: Part, shape: tuple[int, ...]) -> NDArray[np.int8]:
     """Independent fair signs, -1 or +1, one bit of the stream each."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     bits = np.unpackbits(sign_bits(seed, *parts, count=count), count=count, bitorder="little")
     return (bits.astype(np.int8) * np.int8(2) - np.int8(1)).reshape(shape)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deploy_robust.app.train import TrainingRequest, TrainingResult
+    from deploy_robust.attacks.ascent import Start
     from deploy_robust.training.adversary import Distance
     from deploy_robust.training.precision import Precision
     from deploy_robust.training.trainer import Event
@@ -59,6 +60,12 @@ if TYPE_CHECKING:
     "--adv-step-ratio", default=0.5, type=click.FloatRange(0, min_open=True), help="Its step, a share of epsilon."
 )
 @click.option(
+    "--adv-start",
+    default="uniform",
+    type=click.Choice(["uniform", "corners", "zero"]),
+    help="Where it begins: drawn in the ball, or a corner of it. Zero has no gradient and is refused.",
+)
+@click.option(
     "--adv-distance", default="mse", type=click.Choice(["mse", "norm"]), help="Squared distance, or its root."
 )
 @click.option("--adv-detach", is_flag=True, help="Take the clean answer as fixed instead of moving it, too.")
@@ -95,6 +102,7 @@ def command(
     adv_epsilon: float,
     adv_steps: int,
     adv_step_ratio: float,
+    adv_start: str,
     adv_distance: str,
     adv_detach: bool,
     device: str,
@@ -119,6 +127,7 @@ def command(
         epsilon=adv_epsilon,
         iterations=adv_steps,
         step_ratio=adv_step_ratio,
+        start=cast("Start", adv_start),
         distance=cast("Distance", adv_distance),
         detach=adv_detach,
     )

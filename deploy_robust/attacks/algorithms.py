@@ -13,6 +13,7 @@ from deploy_robust.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from deploy_robust.attacks.ascent import Start
     from deploy_robust.attacks.steps.step import Step
 
 
@@ -22,7 +23,7 @@ class Algorithm:
 
     step: Step
     iterations: int
-    random_start: bool
+    start: Start = "uniform"
     restarts: int = 1
     keep_best: bool = True
     stop_psnr: float = 0.0
@@ -31,7 +32,7 @@ class Algorithm:
 
 def fgsm(*, step_ratio: float = 1.0, random_start: bool = True, keep_best: bool = False) -> Algorithm:
     """One step (Goodfellow et al., ICLR 2015), from a random start: LMSE is flat at the clean image."""
-    return Algorithm(SignStep(step_ratio), 1, random_start, keep_best=keep_best)
+    return Algorithm(SignStep(step_ratio), 1, _random(random_start), keep_best=keep_best)
 
 
 def i_fgsm(
@@ -43,20 +44,21 @@ def i_fgsm(
     stop_drop: float = 0.0,
 ) -> Algorithm:
     """Steps from the clean image (Kurakin et al., 2017)."""
-    return Algorithm(SignStep(step_ratio), iterations, False, 1, keep_best, stop_psnr, stop_drop)
+    return Algorithm(SignStep(step_ratio), iterations, "zero", 1, keep_best, stop_psnr, stop_drop)
 
 
 def pgd(
     *,
     iterations: int = 20,
     step_ratio: float = 0.25,
+    start: Start = "uniform",
     restarts: int = 1,
     keep_best: bool = True,
     stop_psnr: float = 0.0,
     stop_drop: float = 0.0,
 ) -> Algorithm:
     """Steps from random starts (Madry et al., ICLR 2018)."""
-    return Algorithm(SignStep(step_ratio), iterations, True, restarts, keep_best, stop_psnr, stop_drop)
+    return Algorithm(SignStep(step_ratio), iterations, start, restarts, keep_best, stop_psnr, stop_drop)
 
 
 def momentum(
@@ -72,7 +74,7 @@ def momentum(
 ) -> Algorithm:
     """Steps along remembered gradients (Dong et al., CVPR 2018)."""
     step = MomentumStep(step_ratio, memory)
-    return Algorithm(step, iterations, random_start, restarts, keep_best, stop_psnr, stop_drop)
+    return Algorithm(step, iterations, _random(random_start), restarts, keep_best, stop_psnr, stop_drop)
 
 
 def apgd(
@@ -84,7 +86,11 @@ def apgd(
     stop_drop: float = 0.0,
 ) -> Algorithm:
     """Steps that halve themselves (Croce and Hein, ICML 2020)."""
-    return Algorithm(APGDStep(), iterations, True, restarts, keep_best, stop_psnr, stop_drop)
+    return Algorithm(APGDStep(), iterations, "uniform", restarts, keep_best, stop_psnr, stop_drop)
+
+
+def _random(start: bool) -> Start:
+    return "uniform" if start else "zero"
 
 
 ALGORITHMS: Registry[Callable[..., Algorithm]] = Registry("algorithm")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deploy_robust.attacks.steps.step import Step
 
 Norm = Literal["linf", "l2"]
+Start = Literal["uniform", "corners", "zero"]
 MaskWhen = Literal["each-step", "after"]
 
 
@@ -42,7 +43,8 @@ class GradientAscent:
         objective: What is maximised.
         step: How to get from one iterate to the next.
         iterations: Number of gradients, T.
-        random_start: Start from a uniform draw from the ball instead of its centre.
+        start: Where a search begins: a ``uniform`` draw from the ball, one of its ``corners``, drawn, or its centre, at
+            ``zero``, where every objective that is least there is flat.
         restarts: Independent searches; each row keeps the one that ends with the largest loss.
         keep_best: Return the iterate with the largest loss instead of the last; costs one more forward pass.
         norm: Of the ball: ``linf`` or ``l2``.
@@ -57,9 +59,9 @@ class GradientAscent:
     objective: Objective
     step: Step
     iterations: int
-    random_start: bool
     restarts: int
     keep_best: bool
+    start: Start = "uniform"
     norm: Norm = "linf"
     mask: Mask | None = None
     mask_when: MaskWhen = "each-step"
@@ -72,11 +74,13 @@ class GradientAscent:
                 f"a gradient attack needs at least one iteration and one start "
                 f"(got iterations {self.iterations}, restarts {self.restarts})"
             )
+        if self.start not in get_args(Start):
+            raise UsageError(f"start must be one of {', '.join(get_args(Start))} (got {self.start!r})")
         if self.norm not in get_args(Norm):
             raise UsageError(f"norm must be one of {', '.join(get_args(Norm))} (got {self.norm!r})")
         if self.mask_when not in get_args(MaskWhen):
             raise UsageError(f"mask_when must be one of {', '.join(get_args(MaskWhen))} (got {self.mask_when!r})")
-        if min(self.stop_psnr, self.stop_drop) < 0:
+        if not (self.stop_psnr >= 0 and self.stop_drop >= 0):
             raise UsageError(f"stop_psnr and stop_drop are in dB (got {self.stop_psnr:g} and {self.stop_drop:g})")
         if self.mask_when == "after" and self.mask is not None and self._stops:
             raise UsageError(
@@ -96,9 +100,10 @@ class GradientAscent:
             **self.objective.settings,
             **self.step.settings,
             "iterations": self.iterations,
-            "random_start": self.random_start,
+            "random_start": self.start != "zero",
             "restarts": self.restarts,
             "keep_best": self.keep_best,
+            **({"start": self.start} if self.start == "corners" else {}),  # as runs from before it was a choice say it
             **({} if self.norm == "linf" else {"norm": self.norm}),
             **self._mask_settings,
             **{key: value for key in ("stop_psnr", "stop_drop") if (value := getattr(self, key)) > 0},
@@ -154,7 +159,7 @@ class GradientAscent:
 
     def _climb(self, slope: Slope, task: Task, ball: Ball, restart: int) -> Crafted:
         """One search."""
-        z = ball.uniform(task.seed, task.keys, "start", restart) if self.random_start else ball.x
+        z = self._begin(task, ball, restart)
         advance = self.step.begin(ball, self.iterations)
         slope.begin()
 
@@ -189,6 +194,12 @@ class GradientAscent:
         best, best_loss = torch.where(_as_rows(slope.done), z, best), torch.where(slope.done, loss, best_loss)
         facts |= {"objective": best_loss, "violated": slope.done.to(loss), "gradients": slope.spent}
         return Crafted(best, facts)
+
+    def _begin(self, task: Task, ball: Ball, restart: int) -> Tensor:
+        if self.start == "zero":
+            return ball.x
+        draw = ball.uniform if self.start == "uniform" else ball.corner
+        return draw(task.seed, task.keys, "start", restart)
 
 
 def _keep_larger(best: Tensor, best_loss: Tensor, z: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:

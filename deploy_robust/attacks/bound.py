@@ -20,6 +20,9 @@ BROKEN = 1.0e6
 _IDENTICAL = 1e-10
 """Mean squared error that counts as none: 100 dB."""
 
+_UNREACHABLE = 200.0
+"""A drop in dB that no finite answer reaches: from 100 dB to 0 is half of it. Greater ones are none, and overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -41,7 +44,7 @@ class Bound:
         if task.ground_truth is None or task.clean_output is None:
             raise UsageError("a drop in dB is against the clean output's PSNR and needs ground truth and clean outputs")
         clean = (task.clean_output.to(task.x).clamp(0, 1) - reference).square().mean((1, 2, 3))
-        return torch.minimum(allowed, clean.clamp(min=_IDENTICAL) * 10 ** (self.drop / 10))
+        return torch.minimum(allowed, clean.clamp(min=_IDENTICAL) * 10 ** (min(self.drop, _UNREACHABLE) / 10))
 
 
 def psnr_of(error: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def compose(name: str, settings: dict[str, Value]) -> GradientAscent:
         objective=aim(**taken_by(aim, settings)),
         step=found.step,
         iterations=found.iterations,
-        random_start=found.random_start,
+        start=found.start,
         restarts=found.restarts,
         keep_best=found.keep_best,
         norm=norm,

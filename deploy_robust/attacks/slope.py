@@ -79,8 +79,8 @@ class Slope:
         return self.limit is not None and bool(self.done.all())
 
     def begin(self) -> None:
-        """Starts another search: no row is done."""
-        self.done, self.spent, self._seen = torch.zeros_like(self.done), torch.zeros_like(self.spent), None
+        """Starts another search; what an earlier one has violated stays done."""
+        self.spent = torch.zeros_like(self.spent)
 
     def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each row, (N,), and its gradient with respect to that row, shaped as `z`; neither holds NaN.
@@ -90,7 +90,7 @@ class Slope:
         """
         z = z.detach().requires_grad_()
         with torch.enable_grad():
-            restored = self._restored(z)
+            restored = self._answers(self.search, z)
             loss = self.loss(restored)
             if not loss.requires_grad:
                 raise UsageError(
@@ -106,24 +106,24 @@ class Slope:
         return ahead if self.limit is None else torch.where(self.done.view(-1, 1, 1, 1), z, ahead)
 
     def score(self, z: Tensor, *, last: bool = False) -> Tensor:
-        """Loss of each row by the network itself, (N,); NaN counts as infinite.
+        """Loss of each row by the network itself, (N,), of a row that is done at its violation; NaN counts as infinite.
 
         Args:
             z: Images.
             last: They end the search: rows that they violate are done, too.
         """
         with torch.no_grad():
-            restored = self.restore(z)
+            restored = self._answers(self.restore, z)
             if last:
                 self.done = self.done | self._breaks(restored, slice(None))
             return nan_is_infinite(self.loss(restored))
 
-    def _restored(self, z: Tensor) -> Tensor:
+    def _answers(self, network: Network, z: Tensor) -> Tensor:
         if self._seen is None or not bool(self.done.any()):
-            return self.search(z)
+            return network(z)
         # Their last answers stand in for rows that are done, so that the objective still sees its whole batch.
         rows = (~self.done).nonzero().flatten()
-        return self._seen.index_copy(0, rows, self.search(z[rows]))
+        return self._seen.index_copy(0, rows, network(z[rows])) if len(rows) else self._seen
 
     def _note(self, z: Tensor, restored: Tensor) -> None:
         """Finds the rows that are done now; a draft's finding counts where the network itself confirms it."""
@@ -132,7 +132,10 @@ class Slope:
         rows = (self._breaks(restored, slice(None)) & ~self.done).nonzero().flatten()
         if self.drafted and len(rows):
             with torch.no_grad():
-                rows = rows[self._breaks(self.restore(z[rows]), rows)]
+                answers = self.restore(z[rows])
+            broken = self._breaks(answers, rows)
+            rows = rows[broken]
+            self._seen = self._seen.index_copy(0, rows, answers[broken])
         self.done = self.done.index_fill(0, rows, True)
 
     def _breaks(self, restored: Tensor, rows: Tensor | slice) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from deploy_robust.attacks.ascent import GradientAscent, Start
     from deploy_robust.models.derainer import Derainer, TrainingOutputs
     from deploy_robust.training.crops import Batch
 
@@ -35,6 +36,8 @@ class Adversary:
         epsilon: Radius of the L-infinity ball in grey levels, n of n/255.
         iterations: Gradients of the inner PGD.
         step_ratio: alpha / epsilon of the inner PGD.
+        start: Where it begins: a ``uniform`` draw from the ball, or one of its ``corners``. ``zero`` is refused, since
+            D(f(x), f(x)) is least there and its gradient exactly zero.
         distance: ``mse``, the mean squared difference over pixels, or ``norm``, its root for each image (eq. 10 as
             printed, up to the constant factor of the number of pixels).
         detach: Whether the clean answer counts as fixed. False follows eq. 10 to the letter: both answers are moved.
@@ -46,6 +49,7 @@ class Adversary:
     epsilon: float = 4.0
     iterations: int = 4
     step_ratio: float = 0.5
+    start: Start = "uniform"
     distance: Distance = "mse"
     detach: bool = False
 
@@ -54,11 +58,19 @@ class Adversary:
             raise UsageError(f"the adversary's epsilon is in grey levels, above 0 and at most 255 (got {self.epsilon})")
         if self.distance not in get_args(Distance):
             raise UsageError(f"the adversary's distance is mse or norm (got {self.distance!r})")
-        pgd_lmse(iterations=self.iterations, step_ratio=self.step_ratio)  # refuses what is out of range
+        if self.start == "zero":
+            raise UsageError(
+                "an adversary that starts at zero has no gradient there, since the distance to the network's own "
+                "answer is least at that answer: start at uniform or corners"
+            )
+        self._search()  # refuses what is out of range
 
     def to_dict(self) -> dict[str, str | int | float | bool]:
-        """Plain data for the record."""
-        return asdict(self)
+        """Plain data for the record; `start` only where it is another than before there was a choice."""
+        data = asdict(self)
+        if self.start == "uniform":
+            del data["start"]
+        return data
 
     def __call__(self, model: Derainer, batch: Batch, outputs: TrainingOutputs) -> Tensor:
         """See `deploy_robust.training.losses.LossTerm`; the draws are keyed by `Batch.key` and the row."""
@@ -82,10 +94,12 @@ class Adversary:
             restore=model,
             clean_output=clean_output,
         )
-        search = pgd_lmse(iterations=self.iterations, step_ratio=self.step_ratio, keep_best=False)
         # Perturbed values are rearranged by nothing, but a stack of draws is not channels last as the batch is.
-        images = search.craft(task).images.detach()
+        images = self._search().craft(task).images.detach()
         return images.contiguous(memory_format=torch.channels_last)
+
+    def _search(self) -> GradientAscent:
+        return pgd_lmse(iterations=self.iterations, step_ratio=self.step_ratio, start=self.start, keep_best=False)
 
 
 @contextmanager

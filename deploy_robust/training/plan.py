@@ -75,4 +75,4 @@ class TrainingPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the record."""
-        return asdict(self)
+        return asdict(self) | {"adversary": None if self.adversary is None else self.adversary.to_dict()}

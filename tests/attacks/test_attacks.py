@@ -289,7 +289,7 @@ def test_a_dead_start_is_revived_at_a_corner():
 def test_a_search_from_the_clean_image_is_revived_where_lmse_is_flat():
     t = task(eight_bit_images(2), network())
     settings = {"objective": LMSE(), "step": SignStep(), "iterations": 5, "restarts": 1, "keep_best": True}
-    found = GradientAscent(name="i-fgsm", random_start=False, **settings).craft(t)
+    found = GradientAscent(name="i-fgsm", start="zero", **settings).craft(t)
     assert found.facts["dead_start"].all()
     assert (found.facts["objective"] > lmse(t, make_attack("uniform").craft(t).images)).all()
 

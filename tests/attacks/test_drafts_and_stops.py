@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from deploy_robust.attacks.algorithms import ALGORITHMS
@@ -112,6 +115,70 @@ def test_a_stopped_row_is_the_iterate_at_which_it_stopped():
     torch.testing.assert_close(found.images[1], free[first][1], rtol=0, atol=0)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    levels=st.lists(st.sampled_from([0.5, 1, 2, 4, 8]), min_size=1, max_size=4),
+    restarts=st.integers(1, 2),
+    keep_best=st.booleans(),
+    never=st.sampled_from([{"stop_drop": math.inf}, {"stop_drop": 1e9}, {"stop_psnr": 1e-6}]),
+)
+def test_a_stop_that_is_never_reached_changes_no_bit(levels, restarts, keep_best, never):
+    t = task(len(levels), tuple(levels), truth=task(len(levels), tuple(levels)).clean_output.clamp(0, 1) * 0.95)
+    options = {"iterations": 4, "restarts": restarts, "keep_best": keep_best}
+    free, bound = (make_attack("pgd-lmse", **options, **stop).craft(t) for stop in ({}, never))
+    assert torch.equal(free.images, bound.images)
+    assert not bound.facts["violated"].any()
+    assert (bound.facts["gradients"] == 4).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    levels=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=2, max_size=5),
+    start=st.sampled_from(["uniform", "corners"]),
+    restarts=st.integers(1, 3),
+    strength=st.floats(30, 50),
+)
+def test_what_stops_in_a_batch_leaves_the_others_as_they_are_alone(levels, start, restarts, strength):
+    """In float64, where the rounding of batches of other sizes turns no sign."""
+    t = task(len(levels), tuple(levels))
+    t = replace(t, x=t.x.double(), eps=t.eps.double(), restore=Counted(t.restore.network.double()))
+    t = replace(t, clean_output=t.restore.network(t.x))
+    attack = make_attack("pgd-lmse", iterations=6, start=start, restarts=restarts, stop_psnr=strength)
+    together = attack.craft(t)
+    asked = t.restore.gradients
+    for i in range(len(levels)):
+        row = {"x": t.x[i : i + 1], "eps": t.eps[i : i + 1], "keys": t.keys[i : i + 1]}
+        alone = attack.craft(replace(t, **row, clean_output=t.clean_output[i : i + 1]))
+        torch.testing.assert_close(together.images[i : i + 1], alone.images, rtol=0, atol=1e-12)
+        for name in ("violated", "gradients", "dead_start"):
+            assert torch.equal(together.facts[name][i : i + 1], alone.facts[name])
+    assert t.restore.gradients == 2 * asked, "an image that had left was asked, or another one was not"
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+def test_an_image_that_is_done_is_asked_neither_for_the_last_look_nor_in_another_restart(drafted):
+    t = task()
+    draft = Counted(Draft(t.restore.network, torch.device("cpu"))) if drafted else None
+    bound = psnr(t, make_attack("corners").craft(t).images)[1].item() - 1
+    t.restore.scores = 0
+    attack = make_attack("pgd-lmse", iterations=12, restarts=2, stop_psnr=bound)
+    found = attack.craft(replace(t, draft=draft))
+    assert found.facts["violated"].tolist() == [0, 1, 1]
+    asked = t.restore if draft is None else draft
+    assert asked.gradients == 24 + found.facts["gradients"][1:].sum()
+    # Each search ends with a look at the open row; a draft's best is scored too, and what it finds must be confirmed.
+    assert t.restore.scores == 2 if draft is None else t.restore.scores >= 4 + 2
+    loss = (t.restore.network(found.images) - t.clean_output).square().mean((1, 2, 3))
+    torch.testing.assert_close(found.facts["objective"], loss, rtol=1e-5, atol=0)
+
+
+def test_the_built_in_attack_stops_as_the_composed_one_does():
+    t, stop = task(), {"iterations": 8, "stop_psnr": 45.0, "start": "corners"}
+    built_in, composed = make_attack("pgd-lmse", **stop), make_attack("x", algorithm="pgd", **stop)
+    assert built_in.settings == composed.settings
+    assert torch.equal(built_in.craft(t).images, composed.craft(t).images)
+
+
 def test_a_drop_is_counted_from_the_clean_output_and_restarts_end_with_the_first_violation():
     truth = task().clean_output.clamp(0, 1) * 0.95
     t = replace(task(truth=truth), eps=torch.full((3, 1, 1, 1), 8 / 255))
@@ -130,3 +197,5 @@ def test_what_contradicts_an_early_stop_is_refused():
         make_attack("x", algorithm="pgd", mask="rain", mask_when="after", stop_psnr=20)
     with pytest.raises(UsageError, match="are in dB"):
         make_attack("x", algorithm="pgd", stop_drop=-1)
+    with pytest.raises(UsageError, match="are in dB"):
+        make_attack("pgd-lmse", stop_psnr=math.nan)

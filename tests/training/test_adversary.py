@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from deploy_robust.errors import UsageError
+from deploy_robust.errors import RunError, UsageError
 from deploy_robust.models.checkpoints import weights_sha256
 from deploy_robust.models.registry import MODELS
 from deploy_robust.training.adversary import Adversary
 from deploy_robust.training.crops import Batch, PairPool
+from deploy_robust.training.state import read_state, write_state
 from deploy_robust.training.trainer import Trainer, TrainingPlan
 
 if TYPE_CHECKING:
@@ -50,6 +51,33 @@ def test_the_inner_attack_stays_in_its_ball_and_moves_the_answer_further_than_it
     start = Adversary(epsilon=4, iterations=1, step_ratio=1e-9).attack(model, batch, clean)
     moved, at_start = ((model(x) - clean).square().mean().item() for x in (attacked, start))
     assert moved > 2 * at_start
+
+
+def test_it_starts_at_a_draw_from_the_ball_or_at_a_corner_of_it(model: Derainer, batch: Batch) -> None:
+    clean = model(batch.rainy).detach()
+    inside = Batch(batch.rainy.clamp(0.1, 0.9), batch.clean, key=batch.key)  # no corner is cut by [0, 1]
+
+    def start(**options: Any) -> torch.Tensor:
+        still = Adversary(epsilon=4, iterations=1, step_ratio=1e-9, **options)
+        return (still.attack(model, inside, clean) - inside.rainy).abs() * 255 / 4
+
+    assert start(start="corners").min() > 1 - 1e-4
+    assert torch.equal(start(), start(start="uniform"))
+    assert start().mean() == pytest.approx(0.5, abs=0.02)
+    one, other = (
+        Adversary(start="corners").attack(model, Batch(batch.rainy, batch.clean, key=k), clean) for k in ((7,), (8,))
+    )
+    assert not torch.equal(one, other)
+
+
+def test_a_start_at_zero_has_no_gradient_and_is_refused(model: Derainer, batch: Batch) -> None:
+    model.eval()
+    clean = model(batch.rainy).detach()
+    x = batch.rainy.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((model(x) - clean).square().mean(), x)
+    assert not gradient.any()
+    with pytest.raises(UsageError, match=r"no gradient there.*uniform or corners"):
+        Adversary(start="zero")
 
 
 def test_the_loss_is_the_formula_and_both_answers_are_moved_unless_the_clean_one_is_detached(
@@ -128,6 +156,29 @@ def test_an_interrupted_adversarial_training_equals_an_uninterrupted_one(stripes
         trainer("parts", epsilon=2).resume()
 
 
+def test_a_state_from_before_the_start_was_a_choice_goes_on_with_a_uniform_one_only(
+    stripes: Any, tmp_path: Path
+) -> None:
+    def trainer(**options: Any) -> Trainer:
+        torch.manual_seed(0)
+        adversary = Adversary(iterations=2, **options)
+        plan = TrainingPlan(steps=2, batch=1, crop=24, warmup=1, validate_every=2, adversary=adversary)
+        pools = PairPool.of([stripes(2)]), PairPool.of([stripes(1, seed=9)])
+        return Trainer(MODELS.create("prenet", "tiny"), plan, *pools, tmp_path)
+
+    asked = iter(range(2))
+    trainer().run(stop=lambda: next(asked) == 1)
+    state, _ = read_state(tmp_path)
+    assert state is not None
+    before = "{'epsilon': 4.0, 'iterations': 2, 'step_ratio': 0.5, 'distance': 'mse', 'detach': False}"
+    write_state(tmp_path, state | {"setting": state["setting"] | {"adversary": before}})
+    for same in ({}, {"start": "uniform"}):
+        assert trainer(**same).resume()
+    with pytest.raises(RunError, match="another adversary"):
+        trainer(start="corners").resume()
+    assert trainer(start="corners").plan.to_dict()["adversary"]["start"] == "corners"
+
+
 def test_minimising_the_term_makes_an_amplifying_network_harder_to_move(batch: Batch) -> None:
     torch.manual_seed(0)
     model = MODELS.create("prenet", "tiny").train()
@@ -151,7 +202,8 @@ def test_minimising_the_term_makes_an_amplifying_network_harder_to_move(batch: B
 
 
 @pytest.mark.parametrize(
-    "options", [{"epsilon": 0}, {"epsilon": 300}, {"iterations": 0}, {"step_ratio": 0}, {"distance": "l1"}]
+    "options",
+    [{"epsilon": 0}, {"epsilon": 300}, {"iterations": 0}, {"step_ratio": 0}, {"distance": "l1"}, {"start": "north"}],
 )
 def test_impossible_adversaries_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

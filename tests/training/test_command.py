@@ -64,6 +64,7 @@ def test_a_training_in_slices_ends_with_weights_and_their_record(
         (["--loss", "l7"], "known are"),
         (["--out", "net.pth"], "change --out"),
         (["--data", "nowhere"], "nowhere"),
+        (["--adversarial", "--adv-start", "zero"], "start at uniform or corners"),
         (["--crop", "48"], "smaller than the crop"),
         (["--device", "cuda:99"], "--device cpu"),
     ],

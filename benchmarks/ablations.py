@@ -35,8 +35,9 @@ from deploy_robust.metrics.psnr import psnr
 from deploy_robust.metrics.ssim import ssim
 from deploy_robust.training.adversary import Adversary
 from deploy_robust.training.crops import PairPool, to_tensor
+from deploy_robust.training.loop import StepDone
 from deploy_robust.training.plan import TrainingPlan
-from deploy_robust.training.trainer import StepDone, Trainer
+from deploy_robust.training.trainer import Trainer
 from deploy_robust.training.validation import attacked_answers
 
 if TYPE_CHECKING:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from deploy_robust.cli.training import out_option, print_ending, slice_options, typed, watching
+
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Callable
 
     from rich.console import Console
 
-    from deploy_robust.app.train import TrainingRequest, TrainingResult
+    from deploy_robust.app.training import TrainingResult
     from deploy_robust.attacks.ascent import Start
     from deploy_robust.training.adversary import Distance
+    from deploy_robust.training.loop import StepDone, Validated
     from deploy_robust.training.precision import Precision
-    from deploy_robust.training.trainer import Event
+    from deploy_robust.training.validation import Score
 
 
 @click.command("train", context_settings={"show_default": True})
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--pairs", default=448, type=click.IntRange(1), help="Pairs drawn from embedded sources.")
 @click.option("--size", default=128, type=click.IntRange(32), help="Side of embedded pairs, pixels.")
 @click.option("--held-out", default=16, type=click.IntRange(1), help="Pairs to validate on.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Weights to write, .safetensors.")
+@out_option
 @click.option("--steps", default=2400, type=click.IntRange(1), help="Optimiser steps.")
 @click.option("--batch", default=4, type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", default=64, type=click.IntRange(16), help="Side of a crop, pixels.")
@@ -70,9 +70,7 @@ if TYPE_CHECKING:
 )
 @click.option("--adv-detach", is_flag=True, help="Take the clean answer as fixed instead of moving it, too.")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-@click.option("--threads", default=None, type=click.IntRange(1), help="CPU threads; keep the number to go on exactly.")
-@click.option("--max-minutes", default=None, type=click.FloatRange(0), help="Stop after this long; go on another time.")
-@click.option("--restart", is_flag=True, help="Throw away the state of an earlier call with the same --out.")
+@slice_options
 @click.option(
     "--tensorboard", default=None, type=click.Path(path_type=Path), help="Folder for TensorBoard's curves, too."
 )
@@ -118,7 +116,7 @@ def command(
     """
     from rich.console import Console
 
-    from deploy_robust.app.train import TrainingData, TrainingRequest
+    from deploy_robust.app.train import TrainingData, TrainingRequest, train
     from deploy_robust.training.adversary import Adversary
     from deploy_robust.training.plan import TrainingPlan
     from deploy_robust.training.validation import AttackedValidation
@@ -161,70 +159,35 @@ def command(
         max_minutes=max_minutes,
         restart=restart,
         tensorboard=tensorboard,
-        command=shlex.join(["deploy-robust", *sys.argv[1:]]),
+        command=typed(),
     )
-    console = Console(stderr=True)
-    result = _run(request, console)
+    with watching(steps, drawing="pairs", detail=_detail(), validation=_validation) as watcher:
+        result = train(request, watcher)
     if result.ending == "interrupted":
         raise KeyboardInterrupt
     _print(result, out, Console())
 
 
-def _run(request: TrainingRequest, console: Console) -> TrainingResult:
-    """Trains under a progress bar; the first Ctrl-C ends the current step and saves, a second one kills."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _detail() -> Callable[[StepDone], str]:
+    """What is said of a step: its loss, and the speed since the first one."""
+    first: list[StepDone] = []
 
-    from deploy_robust.app.train import Watcher, train
-    from deploy_robust.training.trainer import StepDone
+    def detail(event: StepDone) -> str:
+        first[:] = first or [event]
+        elapsed = event.seconds - first[0].seconds
+        speed = f"{(event.step - first[0].step) / elapsed:.2f} steps/s" if elapsed > 0 else ""
+        return f"loss {event.loss:.4f}  {speed}"
 
-    stopping = False
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        signal.signal(number, signal.SIG_DFL)
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        drawing = progress.add_task("drawing pairs", total=None, detail="")
-        steps = progress.add_task("training", total=request.plan.steps, detail="")
-        first: list[StepDone] = []
-
-        def on_event(event: Event) -> None:
-            if isinstance(event, StepDone):
-                first[:] = first or [event]
-                elapsed = event.seconds - first[0].seconds
-                speed = f"{(event.step - first[0].step) / elapsed:.2f} steps/s" if elapsed > 0 else ""
-                progress.update(steps, completed=event.step, detail=f"loss {event.loss:.4f}  {speed}")
-            else:
-                score = event.score
-                attacked = "" if score.attacked_psnr is None else f", {score.attacked_psnr:.2f} dB under attack"
-                progress.console.print(
-                    f"step {event.step}: held-out PSNR {score.output_psnr:.2f} dB "
-                    f"({score.gain:+.2f} dB over the rain){attacked}"
-                )
-
-        watcher = Watcher(
-            on_pair=lambda done, total: progress.update(drawing, completed=done, total=total),
-            on_event=on_event,
-            on_note=progress.console.print,
-            stop=lambda: stopping,
-        )
-        handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            return train(request, watcher)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+    return detail
 
 
-def _print(result: TrainingResult, out: Path, console: Console) -> None:
+def _validation(event: Validated[Score]) -> str:
+    score = event.score
+    attacked = "" if score.attacked_psnr is None else f", {score.attacked_psnr:.2f} dB under attack"
+    return f"step {event.step}: held-out PSNR {score.output_psnr:.2f} dB ({score.gain:+.2f} dB over the rain){attacked}"
+
+
+def _print(result: TrainingResult[Score], out: Path, console: Console) -> None:
     from rich.table import Table
 
     table = Table(title=f"{result.ending}: step {result.step} of {result.steps}")
@@ -240,8 +203,4 @@ def _print(result: TrainingResult, out: Path, console: Console) -> None:
             f"{point.seconds / 60:.1f}",
         )
     console.print(table)
-    if result.weights is None:
-        console.print("the same command goes on from here")
-    else:
-        console.print(f"weights: {out}  (sha256 {result.weights.weights_sha256[:16]})")
-    console.print(f"log: {result.log}")
+    print_ending(result, out, console)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deploy_robust.app.pairs import PHOTOS, SCENES
+from deploy_robust.app.training import SliceRequest, TrainingResult, Watcher, prepare, run_slice, take_up
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from deploy_robust.data.pairs import PairSource
     from deploy_robust.models.checkpoints import CheckpointInfo
     from deploy_robust.models.derainer import Derainer
     from deploy_robust.training.crops import PairPool
-    from deploy_robust.training.trainer import Ending, Event, TrainingPlan, Validated
+    from deploy_robust.training.plan import TrainingPlan
+    from deploy_robust.training.trainer import Event
+    from deploy_robust.training.validation import Score
 
 PHOTO_SHARE = 7
 """Where scenes and photographs are mixed, every seventh pair is a photograph: there are few of them."""
@@ -47,7 +49,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRequest:
+class TrainingRequest(SliceRequest):
     """One training.
 
     Attributes:
@@ -55,69 +57,21 @@ class TrainingRequest:
         preset: Its preset; None takes the first.
         plan: Steps, batch, loss, rate, seed.
         data: What to learn from.
-        out: Weights file to write, ``.safetensors``; state and log live in a folder beside it until it is done.
         init: Weights to start from: shipped by name, or a file; None draws fresh ones from the plan's seed.
         device: Torch device string.
-        threads: Threads on the CPU; None leaves them. A training goes on bit for bit only with the same number.
-        max_minutes: Length of this slice; None trains to the end.
-        restart: Throw away the state of an earlier call.
         tensorboard: Folder for TensorBoard's curves; None writes none.
-        command: What was typed, for the record.
     """
 
     model: str
     preset: str | None
     plan: TrainingPlan
     data: TrainingData
-    out: Path
     init: str | None = None
     device: str = "cpu"
-    threads: int | None = None
-    max_minutes: float | None = None
-    restart: bool = False
     tensorboard: Path | None = None
-    command: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
-    """Who is told what happens.
-
-    Attributes:
-        on_pair: (pairs drawn, pairs in all).
-        on_event: Each step and each validation.
-        on_note: A message about the state that was found.
-        stop: Asked between steps whether to stop.
-    """
-
-    on_pair: Callable[[int, int], None] = lambda _done, _total: None
-    on_event: Callable[[Event], None] = lambda _event: None
-    on_note: Callable[[str], None] = lambda _note: None
-    stop: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingResult:
-    """How a call ended.
-
-    Attributes:
-        ending: ``finished``, ``out of time`` or ``interrupted``; the same call goes on in the last two cases.
-        step: Steps done.
-        steps: Steps in all.
-        curve: Validations.
-        weights: What was written; None unless finished.
-        log: One JSON line for each step and validation.
-    """
-
-    ending: Ending
-    step: int
-    steps: int
-    curve: Sequence[Validated] = field(default_factory=list)
-    weights: CheckpointInfo | None
-    log: Path
-
-
-def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingResult:
+def train(request: TrainingRequest, watcher: Watcher[Score] | None = None) -> TrainingResult[Score]:
     """Trains a network, or goes on with a training that an earlier call of the same request began.
 
     Raises:
@@ -126,38 +80,22 @@ def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingR
         EnvironmentProblem: The device is not there, or TensorBoard is asked for and missing.
         RunError: The state belongs to another training or is damaged, or the loss is not finite.
     """
-    import torch
-
     from deploy_robust.models.checkpoints import save_checkpoint
     from deploy_robust.training.record import training_record
     from deploy_robust.training.tensorboard import check_tensorboard
-    from deploy_robust.training.trainer import LOG, Trainer
+    from deploy_robust.training.trainer import Trainer
 
     watcher = Watcher() if watcher is None else watcher
-    if request.out.suffix != ".safetensors":
-        raise UsageError(f"weights are written as .safetensors (got {request.out.name!r}): change --out")
+    prepare(request)
     _check_device(request.device)
     if request.tensorboard is not None:
         check_tensorboard()
-    if request.threads is not None:
-        torch.set_num_threads(request.threads)
     model, started_from = _starting_model(request)
     sources, held_out_sources, pool, held_out = _draw(request.data, watcher.on_pair)
+    trainer = Trainer(model, request.plan, pool, held_out, request.folder, device=request.device)
+    take_up(trainer, request, watcher)
 
-    folder = request.out.with_suffix(".state")
-    if request.restart and folder.exists():
-        shutil.rmtree(folder)
-    trainer = Trainer(model, request.plan, pool, held_out, folder, device=request.device)
-    if trainer.resume():
-        watcher.on_note(f"going on from step {trainer.step} of {request.plan.steps} in {folder}")
-    for note in trainer.notes:
-        watcher.on_note(note)
-    minutes = float("inf") if request.max_minutes is None else request.max_minutes
-    with _told(watcher.on_event, request.tensorboard, trainer.step) as on_event:
-        ending = trainer.run(on_event, max_minutes=minutes, stop=watcher.stop)
-
-    weights = None
-    if ending == "finished":
+    def save() -> CheckpointInfo:
         record = training_record(
             trainer,
             command=request.command,
@@ -166,15 +104,10 @@ def train(request: TrainingRequest, watcher: Watcher | None = None) -> TrainingR
             held_out=held_out_sources,
             started_from=started_from,
         )
-        weights = save_checkpoint(request.out, trainer.result, record)
-    return TrainingResult(
-        ending=ending,
-        step=trainer.step,
-        steps=request.plan.steps,
-        curve=trainer.curve,
-        weights=weights,
-        log=folder / LOG,
-    )
+        return save_checkpoint(request.out, trainer.result, record)
+
+    with _told(watcher.on_event, request.tensorboard, trainer.step) as on_event:
+        return run_slice(trainer, request, replace(watcher, on_event=on_event), save)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.errors import EnvironmentProblem
-from deploy_robust.training.trainer import StepDone
+from deploy_robust.training.loop import StepDone
 
 if TYPE_CHECKING:
     from pathlib import Path

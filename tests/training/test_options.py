@@ -84,7 +84,7 @@ def test_everything_together_goes_on_bit_for_bit_after_every_step(make: Any) -> 
 
 
 def test_a_state_is_saved_after_a_step_where_saving_is_cheap(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy_robust.training.trainer._SAVE_SHARE", 1e9)
+    monkeypatch.setattr("deploy_robust.training.loop._SAVE_SHARE", 1e9)
     trainer = make("run")
     saved: list[int] = []
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy_robust.app.train import TrainingData, TrainingRequest, Watcher, train
+from deploy_robust.app.train import TrainingData, TrainingRequest, train
+from deploy_robust.app.training import Watcher
 from deploy_robust.errors import EnvironmentProblem
+from deploy_robust.training.loop import StepDone, Validated
 from deploy_robust.training.plan import TrainingPlan
-from deploy_robust.training.trainer import StepDone, Validated
 from deploy_robust.training.validation import AttackedValidation
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from deploy_robust.errors import RunError, UsageError
 from deploy_robust.models.checkpoints import weights_sha256
 from deploy_robust.models.registry import MODELS
 from deploy_robust.training.crops import PairPool
+from deploy_robust.training.loop import LOG, StepDone, Validated
 from deploy_robust.training.state import CURRENT, PREVIOUS
-from deploy_robust.training.trainer import LOG, StepDone, Trainer, TrainingPlan, Validated
+from deploy_robust.training.trainer import Trainer, TrainingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_log_holds_every_step_once_also_after_a_crash(make: Any) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "empty"])
 def test_a_damaged_state_is_passed_over_with_a_message(make: Any, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy_robust.training.trainer._SAVE_SHARE", 0.0)  # states of the ends of runs only
+    monkeypatch.setattr("deploy_robust.training.loop._SAVE_SHARE", 0.0)  # states of the ends of runs only
     make("run").run(stop=stop_after(3))
     later = make("run")
     later.resume()
@@ -122,7 +123,7 @@ def test_a_damaged_state_is_passed_over_with_a_message(make: Any, damage: str, m
 def test_a_crash_in_the_first_save_after_a_damaged_state_keeps_the_reserve(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy_robust.training.trainer._SAVE_SHARE", 0.0)
+    monkeypatch.setattr("deploy_robust.training.loop._SAVE_SHARE", 0.0)
     make("run").run(stop=stop_after(3))
     later = make("run")
     later.resume()

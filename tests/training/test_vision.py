@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from deploy_robust.errors import InputError, RunError, UsageError
 from deploy_robust.models.vision.centres import centres
 from deploy_robust.models.vision.registry import create_vision
 from deploy_robust.models.weights_file import weights_sha256
+from deploy_robust.training.loop import LOG
+from deploy_robust.training.state import CURRENT, PREVIOUS
 from deploy_robust.training.vision.losses import class_weights, detection_loss, segmentation_loss, targets
 from deploy_robust.training.vision.samples import IGNORED, LabelledPool, SceneSampler, Seeing
 from deploy_robust.training.vision.trainer import VisionPlan, VisionTrainer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from deploy_robust.training.vision.trainer import VisionEvent
 
 BOXES = [[Box("person", 4, 6, 10, 26), Box("car", 20, 20, 30, 30)], []]
 
@@ -133,6 +138,52 @@ def test_an_interrupted_training_goes_on_bit_for_bit(make: Any, name: str) -> No
     assert weights_sha256(second.result.state_dict()) == weights_sha256(whole.result.state_dict())
     assert [point.step for point in second.curve] == [4, 8]
     assert repr(second.curve[-1].score) == repr(whole.curve[-1].score)
+
+
+def test_a_killed_training_goes_on_bit_for_bit_from_its_last_save(make: Any, tmp_path: Path) -> None:
+    whole = make("whole", average=0.5)
+    whole.run()
+
+    def killed(event: VisionEvent) -> None:
+        if event.step == 5:
+            raise SystemExit  # between two saves: step 5 is done and in the log, and no state knows of it
+
+    with pytest.raises(SystemExit):
+        make("parts", average=0.5).run(killed)
+    with (tmp_path / "parts" / LOG).open("a") as log:
+        log.write('{"kind": "st')
+    again = make("parts", average=0.5)
+    assert again.resume()
+    assert 1 <= again.step <= 4  # how often is a matter of what saving costs
+    assert not again.notes
+    again.run()
+    for network in ("network", "result"):
+        ours, theirs = (weights_sha256(getattr(trainer, network).state_dict()) for trainer in (again, whole))
+        assert ours == theirs
+    assert _log(again) == _log(whole)
+    assert [line["step"] for line in _log(whole)] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+
+
+def _log(trainer: VisionTrainer) -> list[dict[str, Any]]:
+    """The lines of the log without times; strict JSON, so that any reader takes them."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (trainer.folder / LOG).read_text()
+    return [{**json.loads(line, parse_constant=refuse), "seconds": 0} for line in text.splitlines()]
+
+
+def test_a_damaged_state_is_passed_over_with_a_message(make: Any) -> None:
+    for _ in range(2):
+        trainer = make("run")
+        trainer.resume()
+        trainer.run(max_minutes=0)
+    path = trainer.folder / CURRENT
+    path.write_bytes(path.read_bytes()[:-100])
+    again = make("run")
+    assert again.resume()
+    assert [PREVIOUS in note for note in again.notes] == [True]
 
 
 def test_a_state_of_another_training_is_refused(make: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy_robust.cli.main import main
 from deploy_robust.models.vision.registry import load_vision
+from deploy_robust.training.state import CURRENT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +44,21 @@ def test_a_training_in_slices_ends_with_weights_and_their_record(
     assert info.record["validation"]["source"]["split"] == "validation"
     assert [point["step"] for point in info.record["curve"]] == [2, 4]
     assert ("miou" if name == "segmenter" else "ap50") in info.record["curve"][-1]["clean"]
+
+
+def test_what_was_found_of_an_earlier_call_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run("detector", *TINY, "--max-minutes", "0") == 0
+    assert "going on from step 0 of 4 in net.state" in capsys.readouterr().err
+    state = tmp_path / "net.state" / CURRENT
+    state.write_bytes(state.read_bytes()[:-100])
+    assert run("detector", *TINY, "--max-minutes", "0") == 0
+    ended = capsys.readouterr()
+    assert f"{CURRENT} is truncated or damaged" in ended.err
+    assert f"log: net.state{os.sep}log.jsonl" in ended.out
 
 
 def test_what_cannot_be_trained_is_said_in_one_line(

@@ -1,38 +1,32 @@
-"""The training loop of vision networks: it can stop after any step and go on as if it had not."""
+"""Training of vision networks."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from deploy_robust.artefact.files import make_folder
-from deploy_robust.errors import RunError, UsageError
-from deploy_robust.models.weights_file import weights_sha256
-from deploy_robust.training.average import WeightAverage
+from deploy_robust.errors import UsageError
+from deploy_robust.training.descent import Descent
+from deploy_robust.training.loop import StepDone, TrainingLoop, Validated, began_with
+from deploy_robust.training.losses import LossValue
 from deploy_robust.training.schedule import cosine
-from deploy_robust.training.state import read_state, write_state
 from deploy_robust.training.vision.losses import class_weights, detection_loss, segmentation_loss
 from deploy_robust.training.vision.samples import IGNORED, SceneSampler, Seeing
 from deploy_robust.training.vision.validation import VisionScore, validate_vision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from torch import Tensor
-
     from deploy_robust.models.vision.network import VisionNetwork
-    from deploy_robust.training.trainer import Ending
     from deploy_robust.training.vision.samples import LabelledPool, VisionBatch
 
-_SAVE_SHARE = 0.05
-"""The state is saved after a step as long as saving took less than this share of the time so far."""
+VisionEvent = StepDone | Validated[VisionScore]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,25 +70,7 @@ class VisionPlan:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class VisionStep:
-    """One optimiser step: its number from 1, the terms of the loss before it, seconds so far."""
-
-    step: int
-    terms: dict[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class VisionValidated:
-    """Scores on the held-out scenes after `step` steps."""
-
-    step: int
-    score: VisionScore
-    seconds: float
-
-
-class VisionTrainer:
+class VisionTrainer(TrainingLoop[VisionScore]):
     """Trains a network in place; see `run`.
 
     Args:
@@ -104,12 +80,9 @@ class VisionTrainer:
         held_out: Labelled scenes to validate on.
         folder: Where the state and the log live; made if missing.
         validate_every: Steps between validations; the last step is always followed by one.
-
-    Attributes:
-        step: Steps done.
-        seconds: CPU seconds spent in all slices so far.
-        curve: Validations so far.
     """
+
+    clock = staticmethod(time.process_time)  # these train on a CPU alone, where it counts what a busy machine does not
 
     def __init__(
         self,
@@ -122,125 +95,48 @@ class VisionTrainer:
         validate_every: int = 500,
     ) -> None:
         self.network = network.to(memory_format=torch.channels_last).train()
-        self.plan, self.held_out, self.folder, self.validate_every = plan, held_out, folder, validate_every
-        self.averaged = WeightAverage(self.network, plan.average)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=plan.rate, weight_decay=plan.decay)
-        self.sampler = SceneSampler(pool, crop=plan.crop, rows=plan.batch, seed=plan.seed, seeing=plan.seeing)
+        self.plan, self.held_out = plan, held_out
+        self._sampler = SceneSampler(pool, crop=plan.crop, rows=plan.batch, seed=plan.seed, seeing=plan.seeing)
         self._weights = torch.tensor(_weights(pool, len(network.classes)))
-        self.step, self.seconds = 0, 0.0
-        self.curve: list[VisionValidated] = []
-        # A state goes on only with what it began with.
-        self._setting = {
+        self._descent = Descent(
+            self.network,
+            torch.optim.AdamW(self.network.parameters(), lr=plan.rate, weight_decay=plan.decay),
+            rate=partial(cosine, steps=plan.steps, peak=plan.rate, final=plan.rate / 100, warmup=plan.warmup),
+            clip=plan.clip,
+            average=plan.average,
+        )
+        setting = {
             "network": str(network.identity),
-            "arguments": json.dumps(dict(network.identity.arguments), sort_keys=True),
-            "start": weights_sha256(network.state_dict()),
-            "data": pool.digest,
+            **began_with(network.identity, network.state_dict(), pool.digest),
             "plan": json.dumps(asdict(plan), sort_keys=True),
         }
+        super().__init__(
+            folder,
+            steps=plan.steps,
+            validate_every=validate_every,
+            setting=setting,
+            changing=self._descent.changing,
+            score=VisionScore,
+        )
 
     @property
     def result(self) -> VisionNetwork:
         """The network that is validated and kept."""
-        return self.averaged.model
+        return self._descent.result
 
-    def resume(self) -> bool:
-        """Takes up the newest whole state in the folder; False where there is none.
+    def _train_one_step(self) -> tuple[float, dict[str, float], float]:
+        return self._descent.take(self.step, [self._sampler.batch(self.step)], self._loss)
 
-        Raises:
-            RunError: The state belongs to another training, or every state is damaged.
-        """
-        state, _ = read_state(self.folder)
-        if state is None:
-            return False
-        if differing := [key for key, value in self._setting.items() if state["setting"].get(key) != value]:
-            raise RunError(
-                f"{self.folder} holds a training with another {', '.join(differing)}: "
-                "repeat its options to go on, or choose another folder"
-            )
-        self.network.load_state_dict(state["model"])
-        self.averaged.model.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.curve = [VisionValidated(p["step"], VisionScore(**p["score"]), p["seconds"]) for p in state["curve"]]
-        return True
-
-    def run(
-        self,
-        on_event: Callable[[VisionStep | VisionValidated], None] = lambda _: None,
-        *,
-        max_minutes: float = math.inf,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> Ending:
-        """Trains until the plan is done, the slice of wall time is used up, or `stop` says so; then saves the state.
-
-        Args:
-            on_event: Called after each step and each validation.
-            max_minutes: Length of this slice.
-            stop: Asked between steps.
-
-        Raises:
-            RunError: The loss is not finite; the last saved state stays.
-        """
-        make_folder(self.folder)
-        began, before, used = time.monotonic(), self.seconds, time.process_time()
-        saving, saved = 0.0, -1
-        ending: Ending = "finished"
-        while self.step < self.plan.steps:
-            if stop():
-                ending = "interrupted"
-                break
-            if time.monotonic() - began >= max_minutes * 60:
-                ending = "out of time"
-                break
-            terms = self._train_one_step()
-            self.seconds = before + time.process_time() - used
-            on_event(VisionStep(self.step, terms, self.seconds))
-            if self.step % self.validate_every == 0 or self.step == self.plan.steps:
-                score = validate_vision(self.result, self.held_out.pairs)
-                self.curve.append(VisionValidated(self.step, score, self.seconds))
-                on_event(self.curve[-1])
-            now = time.monotonic()
-            if saving < _SAVE_SHARE * (now - began):
-                self._save()
-                saving, saved = saving + time.monotonic() - now, self.step
-        if saved != self.step:
-            self._save()
-        return ending
-
-    def _train_one_step(self) -> dict[str, float]:
-        plan = self.plan
-        rate = cosine(self.step, steps=plan.steps, peak=plan.rate, final=plan.rate / 100, warmup=plan.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        terms = self._loss(self.sampler.batch(self.step))
-        total = torch.stack(list(terms.values())).sum()
-        if not bool(torch.isfinite(total)):
-            raise RunError(f"the loss became {total.item()} at step {self.step + 1}: train again at a lower rate")
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), plan.clip)
-        self.optimiser.step()
-        self.step += 1
-        self.averaged.update(self.network, self.step)
-        return {name: term.item() for name, term in terms.items()}
-
-    def _loss(self, batch: VisionBatch) -> dict[str, Tensor]:
+    def _loss(self, batch: VisionBatch) -> LossValue:
         answer = self.network(batch.images.contiguous(memory_format=torch.channels_last))
         if self.network.task == "segmentation":
-            return segmentation_loss(answer, batch.classes, self._weights)
-        return detection_loss(answer, batch.boxes, self.network.classes)
+            terms = segmentation_loss(answer, batch.classes, self._weights)
+        else:
+            terms = detection_loss(answer, batch.boxes, self.network.classes)
+        return LossValue(torch.stack(list(terms.values())).sum(), terms)
 
-    def _save(self) -> None:
-        state: dict[str, Any] = {
-            "setting": self._setting,
-            "step": self.step,
-            "seconds": self.seconds,
-            "curve": [asdict(point) for point in self.curve],
-            "model": self.network.state_dict(),
-            "average": self.averaged.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        write_state(self.folder, state)
+    def _validate(self) -> VisionScore:
+        return validate_vision(self.result, self.held_out.pairs)
 
 
 def _weights(pool: LabelledPool, classes: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,15 @@ import torch
 
 from deploy_robust import keyed
 from deploy_robust.errors import InputError, UsageError
+from deploy_robust.training.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from deploy_robust.data.pairs import Pair, PairSource
+    from deploy_robust.data.pairs import Pair
     from deploy_robust.keyed import Part
 
 
@@ -49,49 +49,16 @@ class Batch:
         ]
 
 
-class PairPool:
-    """Pairs held in memory as 8-bit images, so that a step costs no drawing and no decoding.
+class PairPool(Pool):
+    """Pairs with ground truth."""
 
-    Attributes:
-        pairs: The pairs, all with ground truth.
-        digest: SHA-256 over ids and pixels: two pools with the same digest train the same network.
-    """
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        if not pairs:
-            raise InputError("there are no pairs to train on: name a source with at least one")
-        digest = hashlib.sha256()
-        for pair in pairs:
-            if pair.clean is None:
-                raise InputError(f"pair {pair.id} has no ground truth: training needs paired data")
-            digest.update(f"{pair.id}\x1f{pair.rainy.shape}\x1e".encode())
-            digest.update(pair.rainy.tobytes())
-            digest.update(pair.clean.tobytes())
-        self.pairs = list(pairs)
-        self.digest = digest.hexdigest()
-
-    @classmethod
-    def of(cls, sources: Sequence[PairSource], on_pair: Callable[[int, int], None] | None = None) -> PairPool:
-        """Draws every pair of the sources.
-
-        Args:
-            sources: Taken one after the other.
-            on_pair: Called with (pairs drawn, pairs in all) after each.
-
-        Raises:
-            InputError: There is no pair, or one without ground truth.
-        """
-        total = sum(len(source) for source in sources)
-        pairs: list[Pair] = []
-        for source in sources:
-            for index in range(len(source)):
-                pairs.append(source[index])
-                if on_pair is not None:
-                    on_pair(len(pairs), total)
-        return cls(pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
+    @staticmethod
+    def _contents(pair: Pair) -> Iterator[bytes]:
+        if pair.clean is None:
+            raise InputError(f"pair {pair.id} has no ground truth: training needs paired data")
+        yield f"{pair.id}\x1f{pair.rainy.shape}\x1e".encode()
+        yield pair.rainy.tobytes()
+        yield pair.clean.tobytes()
 
     @staticmethod
     def clean(pair: Pair) -> NDArray[np.uint8]:

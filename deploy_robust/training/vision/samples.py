@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,15 @@ from deploy_robust.data.select import crop_pair
 from deploy_robust.errors import InputError, UsageError
 from deploy_robust.metrics.segmentation import IGNORED
 from deploy_robust.training.crops import to_tensor
+from deploy_robust.training.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from deploy_robust.data.pairs import Box, Pair, PairSource
+    from deploy_robust.data.pairs import Box, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,55 +58,26 @@ class Seeing:
             raise UsageError(f"need rain in [0, 1], noise in [0, 255] and light in [0, 0.5) (got {self})")
 
 
-class LabelledPool:
-    """Labelled pairs in memory, by image size.
+class LabelledPool(Pool):
+    """Pairs with ground truth and labels.
 
     Attributes:
-        digest: SHA-256 over ids, pixels and labels.
         sizes: Pairs of one size together, in the order of first appearance.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        if not pairs:
-            raise InputError("there are no pairs to train on: name a source with at least one")
-        digest = hashlib.sha256()
+        super().__init__(pairs)
         self.sizes: dict[tuple[int, int], list[Pair]] = {}
         for pair in pairs:
-            if pair.clean is None or pair.labels.classes is None:
-                raise InputError(f"pair {pair.id} has no labels: vision networks learn from labelled scenes")
-            digest.update(f"{pair.id}\x1f{pair.rainy.shape}\x1f{pair.labels.boxes}\x1e".encode())
-            for array in (pair.rainy, pair.clean, pair.labels.classes):
-                digest.update(array.tobytes())
             self.sizes.setdefault(pair.size, []).append(pair)
-        self.digest = digest.hexdigest()
 
-    @classmethod
-    def of(cls, sources: Sequence[PairSource], on_pair: Callable[[int, int], None] | None = None) -> LabelledPool:
-        """Draws every pair of the sources.
-
-        Args:
-            sources: Taken one after the other.
-            on_pair: Called with (pairs drawn, pairs in all) after each.
-
-        Raises:
-            InputError: There is no pair, or one without labels.
-        """
-        total = sum(len(source) for source in sources)
-        pairs: list[Pair] = []
-        for source in sources:
-            for index in range(len(source)):
-                pairs.append(source[index])
-                if on_pair is not None:
-                    on_pair(len(pairs), total)
-        return cls(pairs)
-
-    def __len__(self) -> int:
-        return sum(len(pairs) for pairs in self.sizes.values())
-
-    @property
-    def pairs(self) -> list[Pair]:
-        """All pairs."""
-        return [pair for pairs in self.sizes.values() for pair in pairs]
+    @staticmethod
+    def _contents(pair: Pair) -> Iterator[bytes]:
+        if pair.clean is None or pair.labels.classes is None:
+            raise InputError(f"pair {pair.id} has no labels: vision networks learn from labelled scenes")
+        yield f"{pair.id}\x1f{pair.rainy.shape}\x1f{pair.labels.boxes}\x1e".encode()
+        for array in (pair.rainy, pair.clean, pair.labels.classes):
+            yield array.tobytes()
 
 
 class SceneSampler:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--batch", default=8, type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", default=96, type=click.IntRange(32), help="Side of a crop, pixels.")
 @click.option("--rate", default=3e-3, type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
+@click.option("--left-rain", default=0.35, type=click.FloatRange(0, 1), help="Greatest share of rain left in images.")
+@click.option("--noise", default=4.0, type=click.FloatRange(0, 255), help="Greatest noise in them, grey levels.")
+@click.option("--light", default=0.1, type=click.FloatRange(0, 0.5, max_open=True), help="Greatest change of light.")
 @click.option("--seed", default=0, type=int, help="Seed of weights, scenes and crops.")
 @click.option("--validate-every", default=500, type=click.IntRange(1), help="Steps between validations.")
 @slice_options
@@ -40,6 +43,9 @@ def command(
     batch: int,
     crop: int,
     rate: float,
+    left_rain: float,
+    noise: float,
+    light: float,
     seed: int,
     validate_every: int,
     threads: int | None,
@@ -48,19 +54,23 @@ def command(
 ) -> None:
     """Train a network that looks at derained images; repeat the command to go on with an interrupted training.
 
-    It learns from clean embedded scenes with some rain and noise left in them. State and log (one JSON line a step)
-    live beside OUT, in a folder with the suffix .state. The weights are written at the end, with the record of how they
-    came about.
+    It learns from clean embedded scenes with some rain and noise left in them, or from clear ones alone (--left-rain 0
+    --noise 0). State and log (one JSON line a step) live beside OUT, in a folder with the suffix .state. The weights
+    are written at the end, with the record of how they came about.
     """
     from rich.console import Console
 
     from deploy_robust.app.train_vision import VisionTraining, train_vision
+    from deploy_robust.training.vision.samples import Seeing
     from deploy_robust.training.vision.trainer import VisionPlan
 
+    seeing = Seeing(rain=left_rain, noise=noise, light=light)
     request = VisionTraining(
         name=name,
         preset=preset,
-        plan=VisionPlan(steps=steps, batch=batch, crop=crop, seed=seed, rate=rate, warmup=min(50, steps // 10)),
+        plan=VisionPlan(
+            steps=steps, batch=batch, crop=crop, seed=seed, rate=rate, warmup=min(50, steps // 10), seeing=seeing
+        ),
         out=out,
         scenes=scenes,
         sizes=sizes,

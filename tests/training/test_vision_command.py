@@ -61,6 +61,15 @@ def test_what_was_found_of_an_earlier_call_is_said(
     assert f"log: net.state{os.sep}log.jsonl" in ended.out
 
 
+def test_a_network_can_learn_from_clear_scenes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("segmenter", *TINY, "--left-rain", "0", "--noise", "0", "--light", "0") == 0
+    clear = load_vision(tmp_path / "net.safetensors")[1]
+    assert clear.record["plan"]["seeing"] == {"rain": 0.0, "noise": 0.0, "light": 0.0}
+    assert run("segmenter", *TINY, "--restart") == 0
+    assert load_vision(tmp_path / "net.safetensors")[1].weights_sha256 != clear.weights_sha256
+
+
 def test_what_cannot_be_trained_is_said_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from deploy_robust.cli.crafting_options import crafting_request
 from deploy_robust.cli.engine_options import engine_options, engine_request
 from deploy_robust.cli.io_options import io_overrides
 from deploy_robust.cli.options import FILE, pairs_request, stacked
+from deploy_robust.cli.running import BATCH, DEVICE, ROWS, SEED, THREADS, TIMEOUT
 from deploy_robust.cli.set_options import refuse_contradictions, set_pairs
 from deploy_robust.errors import UsageError
 
@@ -49,23 +50,13 @@ def running_options(command: F) -> F:
     """Adds the options that say where and how it runs."""
     return stacked(
         command,
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys all random draws."),
-        click.option("--device", default="cpu", show_default=True, help="Where all runs: cpu, cuda, cuda:1."),
+        SEED,
+        DEVICE,
         engine_options,
-        click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attack and engine."),
-        click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]"),
-        click.option(
-            "--rows",
-            type=click.IntRange(min=1),
-            help="Images attacked together; fewer need less memory. [default: all epsilons of the batch]",
-        ),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            default=300.0,
-            show_default=True,
-            help="Seconds that one call of the engine may take before it counts as hanging.",
-        ),
+        THREADS,
+        BATCH,
+        ROWS,
+        TIMEOUT,
         click.option(
             "--max-minutes",
             type=click.FloatRange(min=0),

@@ -9,6 +9,7 @@ import click
 from deploy_robust.cli import exit_codes
 from deploy_robust.cli.engine_specs import parse_engine, parse_source
 from deploy_robust.cli.options import FILE, pairs_options, pairs_request
+from deploy_robust.cli.running import BATCH, DEVICE, ROWS, SEED, THREADS, TIMEOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,18 +53,12 @@ if TYPE_CHECKING:
     help="Exit with 1 unless every engine stays within so many dB of what it was made from, and its parity holds.",
 )
 @click.option("--out", type=FILE, default="runs/compare", show_default=True, help="Run folder; repeat to go on there.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys all random draws.")
-@click.option("--device", default="cpu", show_default=True, help="Where all runs: cpu, cuda, cuda:1.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads on the CPU, for attacks and engines.")
-@click.option("--batch", type=click.IntRange(min=1), help="Pairs in a batch. [default: 1 on a CPU, 8 on a GPU]")
-@click.option("--rows", type=click.IntRange(min=1), help="Images attacked together; fewer need less memory.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=300.0,
-    show_default=True,
-    help="Seconds that one call of an engine may take before it counts as hanging.",
-)
+@SEED
+@DEVICE
+@THREADS
+@BATCH
+@ROWS
+@TIMEOUT
 @click.option(
     "--max-minutes",
     type=click.FloatRange(min=0),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from deploy_robust.data.derived import Derived
 from deploy_robust.data.images import image_size, read_image, safe_text
 from deploy_robust.data.pairs import Box, Labels, Pair
 from deploy_robust.errors import ImageError, InputError
@@ -120,7 +121,7 @@ class RainCityscapes:
         return [safe_text(name) for name, _, _ in self._files]
 
 
-class Labelled:
+class Labelled(Derived):
     """A source of Cityscapes images with their labels.
 
     Classes are the 19 train ids. Boxes lie around the visible pixels of each instance; a group that was labelled as one
@@ -136,7 +137,7 @@ class Labelled:
     """
 
     def __init__(self, source: PairSource, root: Path) -> None:
-        self._source = source
+        super().__init__(source)
         self._root = root
         found = {_key(path): path for path in sorted(root.rglob("*_labelIds.png"))}
         if not found:
@@ -151,16 +152,6 @@ class Labelled:
         self._files = [found[key] for key in keys]
 
     @property
-    def name(self) -> str:
-        """The source's name."""
-        return self._source.name
-
-    @property
-    def paired(self) -> bool:
-        """Whether the source is."""
-        return self._source.paired
-
-    @property
     def identity(self) -> Mapping[str, str | int | float | bool | None]:
         """The source's, and one hash over the labels."""
         return {**self._source.identity, "labels": self._labels_hash}
@@ -168,9 +159,6 @@ class Labelled:
     @cached_property
     def _labels_hash(self) -> str:
         return _hash_of((path.name, path, _instances_of(path)) for path in self._files)
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, index: int) -> Pair:
         pair = self._source[index]
@@ -186,10 +174,6 @@ class Labelled:
         boxes = boxes_of(_read(instances, ("I;16", "I")), size) if instances.is_file() else ()
         scaled = np.asarray(Image.fromarray(classes).resize((size[1], size[0]), Image.Resampling.NEAREST))
         return replace(pair, scene=_key(file), labels=Labels(scaled.copy(), CLASSES, boxes))
-
-    def ids(self) -> list[str]:
-        """The source's ids."""
-        return self._source.ids()
 
 
 def train_ids(label_ids: NDArray[np.integer]) -> NDArray[np.uint8]:

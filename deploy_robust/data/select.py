@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from deploy_robust import keyed
 from deploy_robust.artefact.io_description import SMALLEST_SIDE
+from deploy_robust.data.derived import Derived
 from deploy_robust.data.pairs import Box, Labels
 from deploy_robust.errors import ImageError, UsageError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CropPlace = Literal["centre", "keyed"]
 
 
-class Limited:
+class Limited(Derived):
     """The first pairs of a source, all of them where it has no more.
 
     Args:
@@ -32,18 +33,8 @@ class Limited:
     def __init__(self, source: PairSource, count: int) -> None:
         if count < 1:
             raise UsageError(f"limit {count}: at least 1 pair")
-        self._source = source
+        super().__init__(source)
         self._count = min(count, len(source))
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self._source.name
-
-    @property
-    def paired(self) -> bool:
-        """Whether the source is."""
-        return self._source.paired
 
     @property
     def identity(self) -> Mapping[str, str | int | float | bool | None]:
@@ -63,7 +54,7 @@ class Limited:
         return self._source.ids()[: self._count]
 
 
-class Cropped:
+class Cropped(Derived):
     """One crop of each pair, of the same size everywhere; ids stay.
 
     Args:
@@ -82,20 +73,10 @@ class Cropped:
             raise UsageError(f"crop {size[0]}x{size[1]}: height and width of at least {SMALLEST_SIDE} pixels")
         if at not in get_args(CropPlace):
             raise UsageError(f"crop at {at!r}: one of {', '.join(get_args(CropPlace))}")
-        self._source = source
+        super().__init__(source)
         self._size = size
         self._at = at
         self._seed = seed
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self._source.name
-
-    @property
-    def paired(self) -> bool:
-        """Whether the source is."""
-        return self._source.paired
 
     @property
     def identity(self) -> Mapping[str, str | int | float | bool | None]:
@@ -108,9 +89,6 @@ class Cropped:
         if self._at == "keyed":
             crop["crop_seed"] = self._seed
         return {**self._source.identity, **crop}
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, index: int) -> Pair:
         pair = self._source[index]
@@ -125,10 +103,6 @@ class Cropped:
             return crop_pair(pair, spare[0] // 2, spare[1] // 2, self._size)
         rng = keyed.generator(self._seed, "crop", pair.id)
         return crop_pair(pair, int(rng.integers(spare[0] + 1)), int(rng.integers(spare[1] + 1)), self._size)
-
-    def ids(self) -> list[str]:
-        """The source's ids."""
-        return self._source.ids()
 
 
 def crop_pair(pair: Pair, top: int, left: int, size: tuple[int, int]) -> Pair:

@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from deploy_robust.attacks.registry import make_attack
 from deploy_robust.data.scenes.source import SceneSource
 from deploy_robust.engines.torch_module import TorchEngine
-from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+from deploy_robust.gate.crafting import PlannedAttack
+from deploy_robust.gate.executor import LocalExecutor
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.planners import Grid
 from deploy_robust.gate.policy import load_policy

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from deploy_robust.app.recorded import RecordedRequest
     from deploy_robust.attacks.attack import Attack
     from deploy_robust.data.pairs import PairSource
-    from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+    from deploy_robust.gate.crafting import PlannedAttack
+    from deploy_robust.gate.executor import LocalExecutor
     from deploy_robust.gate.judge import Terms
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Delivery, Flight, Requirement
@@ -157,7 +158,7 @@ def _crafted(attacks: Mapping[str, Attack], roster: Roster) -> tuple[dict[str, P
     """Each attack on the network that it needs, then those that are crafted on the literal twin, too."""
     from deploy_robust.attacks.attack import Access
     from deploy_robust.attacks.search import Search
-    from deploy_robust.gate.executor import PlannedAttack
+    from deploy_robust.gate.crafting import PlannedAttack
 
     against = {Access.NOTHING: None, Access.GRADIENTS: SOURCE, Access.QUERIES: ENGINE}
     planned = {name: PlannedAttack(attack, against[attack.access]) for name, attack in attacks.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.terms import adaptive
 from deploy_robust.errors import PolicyError
-from deploy_robust.gate.executor import PlannedAttack
+from deploy_robust.gate.crafting import PlannedAttack
 from deploy_robust.gate.quantities import SOURCE
 from deploy_robust.stored.attack import StoredAttack
 

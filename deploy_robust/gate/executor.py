@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
-from deploy_robust.attacks.attack import Access, Task
+from deploy_robust.attacks.attack import Access
 from deploy_robust.errors import EngineDefect
+from deploy_robust.gate.answers import Answers
+from deploy_robust.gate.crafting import Crafter
 from deploy_robust.gate.downstream import Downstream
-from deploy_robust.gate.images import codes_of, keep, keep_codes, to_image
+from deploy_robust.gate.images import codes_of, keep, keep_codes
 from deploy_robust.gate.parity import compare, compare_rounded
 from deploy_robust.gate.prepared import PreparedPairs
 from deploy_robust.gate.probes import probed
@@ -26,10 +27,9 @@ from deploy_robust.gate.records import (
     BatchResult,
     Case,
     Defect,
-    Flight,
     Measurement,
 )
-from deploy_robust.gate.row_probe import differences, row_answers
+from deploy_robust.gate.row_probe import differences
 from deploy_robust.gate.starts import Starts
 from deploy_robust.metrics.psnr import psnr
 
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from deploy_robust.attacks.attack import Attack, Crafted
     from deploy_robust.data.pairs import PairSource
-    from deploy_robust.gate.prepared import Prepared
+    from deploy_robust.gate.crafting import PlannedAttack
     from deploy_robust.gate.probes import Probe
-    from deploy_robust.gate.records import Batch, Delivery
+    from deploy_robust.gate.records import Batch, Delivery, Flight
     from deploy_robust.restorer import Restorer
 
     Metric = Callable[[Tensor, Tensor], Tensor]
@@ -56,22 +55,6 @@ DRIFT = "drift"
 
 _ULPS = 1e-6
 """Differences below this are the rounding of floats, far below a grey level."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedAttack:
-    """An attack and the network that it is crafted on.
-
-    Attributes:
-        attack: The attack.
-        against: Role of that network; None for attacks that look at none.
-        drawn_as: Name that its random draws are keyed by; None takes that of its cases. One attack on several networks
-            starts from the same draws everywhere, and what differs then is the networks' doing.
-    """
-
-    attack: Attack
-    against: str | None = None
-    drawn_as: str | None = None
 
 
 class LocalExecutor:
@@ -126,9 +109,10 @@ class LocalExecutor:
         """
         self._prepared = PreparedPairs(pairs)
         self._subjects = subjects
+        self._answers = Answers(subjects, self._prepared, judged, notify)
+        self._craft = Crafter(subjects, self._answers, seed)
         self._attacks = attacks
         self._metrics = metrics
-        self._seed = seed
         self._deliveries = deliveries
         self._references = references or {}
         self._judged = judged
@@ -138,7 +122,6 @@ class LocalExecutor:
         self._rows = rows
         self._probes = probes or {}
         self._downstream = Downstream() if downstream is None else downstream
-        self._notify = notify
 
     def execute(self, batch: Batch) -> BatchResult:
         """Measures every case of a batch."""
@@ -173,17 +156,17 @@ class LocalExecutor:
             values |= right | self._score(prepared.rainy, prepared.truth)
             yield replace(blank, values=values, output_image=seen, evidence=evidence | right_evidence)
         for role in self._subjects:
-            output = self._clean_output(prepared, role)
+            output = self._answers.clean(prepared, role)
             inside = probed(self._probes.get(role), self._subjects[role], prepared.rainy)
             if isinstance(output, Defect):
                 yield replace(blank, role=role, values=inside, defect=output)
                 continue
             values = inside | ({} if prepared.truth is None else self._score(output, prepared.truth))
             for figure, (of, reference) in self._references.items():
-                if of == role and not isinstance(other := self._clean_output(prepared, reference), Defect):
+                if of == role and not isinstance(other := self._answers.clean(prepared, reference), Defect):
                     values |= self._parity(figure, role, other.to(output.device), output)
             if role in self._judged and self._recorded is None:
-                (again,) = self._outputs(role, prepared.rainy, [case], "8bit")
+                (again,) = self._answers.to(role, prepared.rainy, [case], "8bit")
                 if isinstance(again, Defect):
                     yield replace(blank, role=role, defect=again)
                     continue
@@ -208,26 +191,15 @@ class LocalExecutor:
             BIAS: float((output.double() - reference.double().clamp(0, 1)).mean() * 255),
         }
 
-    def _clean_output(self, prepared: Prepared, role: str) -> Tensor | Defect:
-        if role not in prepared.clean:
-            (prepared.clean[role],) = self._outputs(role, prepared.rainy, [Case(prepared.pair.id)], "8bit")
-        return prepared.clean[role]
-
     def _measure_rows(self, case: Case) -> Iterator[Measurement]:
         """Whether the judged engines answer the clean image alike in every row of a batch, and as they do alone."""
         prepared = self._prepared(case.pair)
         for role in self._subjects:
-            alone = self._clean_output(prepared, role) if role in self._judged else None
+            alone = self._answers.clean(prepared, role) if role in self._judged else None
             if alone is None or isinstance(alone, Defect):
                 continue  # not under test, or its defect on the clean image is on record
             blank = Measurement(case, prepared.pair.scene, role, "8bit")
-            try:
-                with torch.no_grad(), self._flying(role, prepared.rainy, [case], "8bit"):
-                    answers = row_answers(self._subjects[role], prepared.rainy)
-            except EngineDefect as defect:
-                yield replace(blank, defect=Defect(defect.kind, str(defect)))
-                continue
-            found = _finite(answers)
+            found = self._answers.in_every_row(role, prepared, case)
             if isinstance(found, Defect):
                 yield replace(blank, defect=found)
             else:
@@ -247,7 +219,7 @@ class LocalExecutor:
             if against not in self._subjects:
                 return found  # it was left out, because it ends the process
             # An engine that fails on the clean image has nothing to be attacked; its defect is on record.
-            usable = [i for i, row in enumerate(rows) if not isinstance(self._clean_output(row, against), Defect)]
+            usable = [i for i, row in enumerate(rows) if not isinstance(self._answers.clean(row, against), Defect)]
             cases, rows, blanks = [cases[i] for i in usable], [rows[i] for i in usable], [blanks[i] for i in usable]
             if not cases:
                 return found
@@ -274,7 +246,7 @@ class LocalExecutor:
                     continue
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
-                for i, output in enumerate(self._in_parts(role, delivered, cases, delivery, together)):
+                for i, output in enumerate(self._answers.in_parts(role, delivered, cases, delivery, together)):
                     m = replace(
                         blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else ""
                     )
@@ -284,7 +256,7 @@ class LocalExecutor:
                         found[cases[i]].append(replace(m, values=inside, defect=output, input_image=seen[i]))
                         continue
                     values = inside | ({} if (truth := rows[i].truth) is None else self._score(output, truth))
-                    clean = self._clean_output(rows[i], role)
+                    clean = self._answers.clean(rows[i], role)
                     if not isinstance(clean, Defect):
                         values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
                     if role == against and delivery == "8bit":
@@ -300,79 +272,6 @@ class LocalExecutor:
             starts.take(cases, attacked, found)
         return found
 
-    def _craft(self, planned: PlannedAttack, cases: list[Case], rows: list[Prepared], starts: Starts) -> Crafted:
-        """Adversarial images, one row for each case."""
-        restorer = None if planned.against is None else self._subjects[planned.against]
-        device = "cpu" if restorer is None else restorer.capabilities.device
-        needs_truth = all(row.truth is not None for row in rows)
-        task = Task(
-            x=torch.cat([row.rainy for row in rows]).to(device),
-            eps=torch.tensor([case.level / 255 for case in cases], device=device).view(-1, 1, 1, 1),
-            seed=self._seed,
-            keys=tuple((case.pair, planned.drawn_as or case.attack, case.level) for case in cases),
-            restore=None if restorer is None else self._watched(str(planned.against), cases, rows),
-            clean_output=None
-            if planned.against is None
-            else torch.cat([_tensor(self._clean_output(row, planned.against)) for row in rows]),
-            ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if needs_truth else None,
-            start=starts.of(cases, str(planned.against), device) if planned.attack.access is Access.QUERIES else None,
-            labels=[row.pair.labels for row in rows],
-            draft=None
-            if restorer is None or restorer.draft is None
-            else self._watched(str(planned.against), cases, rows, restorer.draft),
-        )
-        if planned.attack.access is Access.GRADIENTS:
-            return planned.attack.craft(task)
-        with torch.no_grad():
-            return planned.attack.craft(task)
-
-    # -- networks and metrics
-
-    def _outputs(self, role: str, x: Tensor, cases: list[Case], delivery: Delivery) -> list[Tensor | Defect]:
-        """One output (1, 3, H, W) or defect for each row of `x`, which belongs to the case of the same place."""
-        try:
-            with torch.no_grad(), self._flying(role, x, cases, delivery):
-                y = self._subjects[role](x)
-        except EngineDefect as defect:
-            if len(cases) == 1:
-                return [Defect(defect.kind, str(defect))]
-            alone = [self._outputs(role, x[i : i + 1], [case], delivery) for i, case in enumerate(cases)]
-            return [answer for answers in alone for answer in answers]
-        return [_finite(y[i : i + 1]) for i in range(y.shape[0])]
-
-    def _in_parts(
-        self, role: str, x: Tensor, cases: list[Case], delivery: Delivery, size: int
-    ) -> Iterator[Tensor | Defect]:
-        """The same, so many rows in a call."""
-        for start in range(0, len(cases), size):
-            yield from self._outputs(role, x[start : start + size], cases[start : start + size], delivery)
-
-    def _watched(
-        self, role: str, cases: list[Case], rows: list[Prepared], draft: Restorer | None = None
-    ) -> Callable[[Tensor], Tensor]:
-        """The network of that role, or its draft, for an attack to call; calls are told under the images attacked."""
-        restorer, rainy = draft or self._subjects[role], torch.cat([row.rainy for row in rows])
-
-        def call(x: Tensor) -> Tensor:
-            with self._flying(role, rainy, cases, "float"):
-                return restorer(x)
-
-        return call
-
-    @contextmanager
-    def _flying(self, role: str, x: Tensor, cases: list[Case], delivery: Delivery) -> Iterator[None]:
-        """Tells of a call before it begins and after it has ended."""
-        if self._notify is None:
-            yield
-            return
-        images = tuple(to_image(row) for row in codes_of(x)) if role in self._judged else ()
-        scenes = tuple(self._prepared(case.pair).pair.scene for case in cases)
-        self._notify(Flight(role, tuple(cases), scenes, delivery, images))
-        try:
-            yield
-        finally:
-            self._notify(None)
-
     def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:
         return {name: float(metric(output, truth.to(output.device))[0]) for name, metric in self._metrics.items()}
 
@@ -383,17 +282,3 @@ def _grouped(cases: Iterable[Case], key: Callable[[Case], K]) -> Iterator[tuple[
     for case in cases:
         groups.setdefault(key(case), []).append(case)
     yield from groups.items()
-
-
-def _finite(y: Tensor) -> Tensor | Defect:
-    if bool(torch.isfinite(y).all()):
-        return y
-    kind = "nan" if bool(torch.isnan(y).any()) else "inf"
-    share = float((~torch.isfinite(y)).to(torch.float32).mean())
-    return Defect(kind, f"{share:.1%} of the output values are not finite")
-
-
-def _tensor(value: Tensor | Defect | None) -> Tensor:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"an image was expected here, and there is {value!r}")
-    return value

@@ -16,7 +16,8 @@ from deploy_robust.attacks.local_credit import local_credit
 from deploy_robust.data.pairs import Pair
 from deploy_robust.engine import Capabilities
 from deploy_robust.errors import EngineDefect, PolicyError, RunError
-from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+from deploy_robust.gate.crafting import PlannedAttack
+from deploy_robust.gate.executor import LocalExecutor
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.policy import Policy, load_policy
 from deploy_robust.gate.records import CLEAN, BatchResult, Case, Defect, Measurement, Requirement, Status

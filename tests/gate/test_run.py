@@ -16,7 +16,8 @@ from deploy_robust.attacks.noise import random_corners
 from deploy_robust.data.pairs import Pair
 from deploy_robust.engine import Capabilities
 from deploy_robust.errors import EngineDefect, RunError
-from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+from deploy_robust.gate.crafting import PlannedAttack
+from deploy_robust.gate.executor import LocalExecutor
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.planners import Grid, StopWhen
 from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, ROWS, Case, Measurement, Requirement, Status
@@ -77,10 +78,16 @@ def darken(x: torch.Tensor) -> torch.Tensor:
 
 
 def executor(rows: int | None = None, **functions: Callable[[torch.Tensor], torch.Tensor]) -> LocalExecutor:
+    return executor_of({role: Restorer(FunctionEngine(function)) for role, function in functions.items()}, rows=rows)
+
+
+def executor_of(
+    subjects: dict[str, Restorer], attacks: dict[str, PlannedAttack] | None = None, rows: int | None = None
+) -> LocalExecutor:
     return LocalExecutor(
         pairs=Pairs(),
-        subjects={role: Restorer(FunctionEngine(function)) for role, function in functions.items()},
-        attacks={"corners": PlannedAttack(random_corners())},
+        subjects=subjects,
+        attacks=attacks or {"corners": PlannedAttack(random_corners())},
         metrics={name: METRICS[name] for name in ("psnr", "ssim")},
         seed=3,
         rows=rows,
@@ -225,21 +232,17 @@ def test_a_defect_in_one_row_leaves_the_others_measured(store: SqliteStore) -> N
 
 
 def test_integer_engines_see_no_float_delivery(store: SqliteStore) -> None:
-    inner = executor(engine=torch.clone)
     io = IODescription(range=(0.0, 255.0), dtype="uint8", layout="NHWC")
-    inner._subjects = {"engine": Restorer(FunctionEngine(torch.clone), io)}
-    run(GRID, inner, store)
+    run(GRID, executor_of({"engine": Restorer(FunctionEngine(torch.clone), io)}), store)
     assert {m.delivery for m in store.measurements()} == {"8bit"}
 
 
 def test_fewer_rows_at_a_time_measure_the_same(tmp_path: Path, store: SqliteStore) -> None:
     run(GRID, executor(engine=darken), store)
     with SqliteStore.create_or_resume(tmp_path / "by one", {}) as by_one:
-        inner = executor(rows=1, engine=darken)
-        run(GRID, inner, by_one)
+        engine = FunctionEngine(darken)
+        run(GRID, executor_of({"engine": Restorer(engine)}, rows=1), by_one)
         assert list(by_one.measurements()) == list(store.measurements())
-    engine = inner._subjects["engine"].engine
-    assert isinstance(engine, FunctionEngine)
     assert set(engine.calls) == {1}
 
 
@@ -258,9 +261,8 @@ def test_an_engine_whose_answers_vary_is_not_called_repeatable(store: SqliteStor
 def test_what_a_search_has_found_is_evaluated_alone(store: SqliteStore) -> None:
     """The engine answers worse in company: the search sees that, the measurement does not."""
     engine = FunctionEngine(lambda x: x * (0.25 if len(x) > 1 else 1.0))
-    inner = executor(engine=torch.clone)
-    inner._subjects = {"engine": Restorer(engine)}
-    inner._attacks = {"local-credit": PlannedAttack(local_credit(queries=10), "engine")}
+    attacks = {"local-credit": PlannedAttack(local_credit(queries=10), "engine")}
+    inner = executor_of({"engine": Restorer(engine)}, attacks)
     cases = tuple(Case(pair, attack, level) for pair in Pairs().ids()[:2] for attack, level in SEARCH)
     found = inner.execute(cases).measurements
     searched = [m for m in found if m.case.attack == "local-credit" and m.delivery == "8bit"]

@@ -15,7 +15,8 @@ from deploy_robust.attacks.suite import transfer
 from deploy_robust.data.pairs import Pair
 from deploy_robust.engine import Capabilities
 from deploy_robust.engines.torch_module import TorchEngine
-from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+from deploy_robust.gate.crafting import PlannedAttack
+from deploy_robust.gate.executor import LocalExecutor
 from deploy_robust.gate.records import Case, Defect, Measurement
 from deploy_robust.gate.starts import Starts
 from deploy_robust.metrics.registry import METRICS

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from deploy_robust.app.comparing.requests import NamedEngine
     from deploy_robust.app.networks import SourceRequest
     from deploy_robust.attacks.attack import Attack
-    from deploy_robust.gate.executor import LocalExecutor, PlannedAttack
+    from deploy_robust.gate.crafting import PlannedAttack
+    from deploy_robust.gate.executor import LocalExecutor
     from deploy_robust.gate.records import Flight
 
 
@@ -116,7 +117,7 @@ class CompareExecution:
     def _planned(self, lineup: Lineup) -> Iterator[tuple[str, tuple[PlannedAttack, str]]]:
         """Every attack on every network that it can be crafted on, by the name of its column."""
         from deploy_robust.attacks.attack import Access
-        from deploy_robust.gate.executor import PlannedAttack
+        from deploy_robust.gate.crafting import PlannedAttack
 
         for name in self.attacks:
             attack = self._attack(name)

@@ -12,8 +12,8 @@ from deploy_robust.data.scenes.canvas import CLASS, CLASS_NAMES, Canvas
 from deploy_robust.data.scenes.cars import paint_car
 from deploy_robust.data.scenes.ground import paint_ground, paint_sky
 from deploy_robust.data.scenes.houses import paint_backdrop, paint_houses
-from deploy_robust.data.scenes.layout import draw_layout
 from deploy_robust.data.scenes.objects import paint_person, paint_pole, paint_tree
+from deploy_robust.data.scenes.placing import draw_layout
 from deploy_robust.data.scenes.texture import Texture
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ from deploy_robust.attacks.objectives.lpips import lpips
 from deploy_robust.attacks.pgd import pgd
 from deploy_robust.attacks.threat import quantise
 from deploy_robust.data.scenes import SceneSource
+from deploy_robust.engines.torch_module import TorchEngine
 from deploy_robust.models.checkpoints import load_any
 from deploy_robust.models.draft import Draft
 from deploy_robust.models.registry import MODELS
@@ -64,7 +65,7 @@ def floor(net: nn.Module, x: Tensor, batch: Tensor, objective: Objective) -> Ten
     return gradient
 
 
-def task_of(net: nn.Module, x: Tensor, clean: Tensor, draft: nn.Module | None = None) -> Task:
+def task_of(net: Callable[[Tensor], Tensor], x: Tensor, clean: Tensor, draft: nn.Module | None = None) -> Task:
     n = len(LEVELS)
     return Task(
         x=x.expand(n, -1, -1, -1).contiguous(),
@@ -78,7 +79,12 @@ def task_of(net: nn.Module, x: Tensor, clean: Tensor, draft: nn.Module | None = 
 
 
 def ours(
-    net: nn.Module, x: Tensor, objective: Objective, *, keep_best: bool = True, draft: nn.Module | None = None
+    net: Callable[[Tensor], Tensor],
+    x: Tensor,
+    objective: Objective,
+    *,
+    keep_best: bool = True,
+    draft: nn.Module | None = None,
 ) -> Tensor:
     with torch.no_grad():
         clean = net(x).expand(len(LEVELS), -1, -1, -1)
@@ -183,6 +189,7 @@ def main() -> None:
         "floor": lambda x: floor(net, x, x.expand(len(LEVELS), -1, -1, -1).contiguous(), objective),
         "deploy-robust": lambda x: ours(net, x, objective),
         "deploy-robust, last iterate": lambda x: ours(net, x, objective, keep_best=False),
+        "deploy-robust, in a check": lambda x: ours(TorchEngine(net).run, x, objective),
         "deploy-robust, bf16": lambda x: ours(net, x, objective, draft=draft),
     }
     versions = {"torch": torch.__version__}

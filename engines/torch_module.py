@@ -10,6 +10,8 @@ import torch
 from deploy_robust.artefact.io_description import IODescription
 from deploy_robust.engine import Capabilities, EngineOptions, Health
 from deploy_robust.errors import EngineDefect, EnvironmentProblem, UsageError
+from deploy_robust.models.derainer import Derainer
+from deploy_robust.models.layout import fast_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +24,8 @@ _NO_CUDA = "install a CUDA build of torch and a driver that fits it, or use --de
 class TorchEngine:
     """Runs a module in evaluation mode with frozen parameters; autograd runs through its input.
 
-    The module's own buffers and parameters are moved to `device` and frozen in place: nothing is copied.
+    The module's own buffers and parameters are moved to `device` and frozen in place: nothing is copied. A network of
+    the zoo computes in the layout in which convolutions are fast; another module is given what it may rely on.
 
     Args:
         module: An image batch in the form of its `IODescription` to one of the same shape.
@@ -36,6 +39,7 @@ class TorchEngine:
     def __init__(self, module: nn.Module, device: str = "cpu", name: str = "") -> None:
         where = usable_device(device)
         self.module = module.to(where).eval().requires_grad_(False)
+        self._layout = fast_layout(where) if isinstance(module, Derainer) else torch.contiguous_format
         self._capabilities = Capabilities(
             runtime=f"torch {torch.__version__}",
             provider=where.type,
@@ -61,7 +65,7 @@ class TorchEngine:
             EnvironmentProblem: The device has not enough memory.
         """
         try:
-            answer: object = self.module(batch)
+            answer: object = self.module(batch.contiguous(memory_format=self._layout))
         except torch.OutOfMemoryError as error:
             raise EnvironmentProblem(
                 f"{self._capabilities.device} ran out of memory on a batch of {tuple(batch.shape)}: "
@@ -75,7 +79,7 @@ class TorchEngine:
             raise EngineDefect(
                 "dtype", f"{type(self.module).__name__} answered with {type(answer).__name__} and not with one tensor"
             )
-        return answer if out is None else out.copy_(answer)
+        return answer.contiguous() if out is None else out.copy_(answer)
 
     def close(self) -> None:
         """Nothing to release: the module belongs to the caller."""

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from deploy_robust.models.layout import fast_layout
+
 
 class Draft(nn.Module):
     """A copy of a network that convolves in bfloat16.
@@ -21,7 +23,7 @@ class Draft(nn.Module):
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         super().__init__()
-        self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self._layout = fast_layout(device)
         self._device = device.type
         self.network = copy.deepcopy(network).to(device, torch.bfloat16).to(memory_format=self._layout)
         self.network.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from deploy_robust.engines.literal.operators import OPERATORS
 from deploy_robust.engines.literal.quantisers import quantise
 from deploy_robust.engines.literal.rounding import narrow_dtype, round_to
 from deploy_robust.errors import DeployRobustError
+from deploy_robust.models.layout import fast_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -95,7 +96,7 @@ class Program:
             steps = self._joined(steps)
         self.steps = _with_deaths(steps, graph.answer)
         needed = {name for step in self.steps for name in step.inputs} | {graph.answer}
-        self.constants = {name: value for name, value in self.constants.items() if name in needed}
+        self.constants = {name: self._laid_out(value) for name, value in self.constants.items() if name in needed}
         self._image_narrow = narrow_dtype(graph.types.get(graph.image, 0))
 
     def run(self, image: Tensor, observe: Observer | None = None) -> Tensor:
@@ -118,11 +119,17 @@ class Program:
                     observe(step.node, name, value)
             for name in step.dies:
                 del values[name]
-        return values[self.graph.answer]
+        return values[self.graph.answer].contiguous()
 
     def _placed(self, value: Tensor) -> Tensor:
         """Numbers to compute with on the device; whole numbers, which are sizes or codes, on the CPU."""
         return value.to(self._device) if value.is_floating_point() else value
+
+    def _laid_out(self, value: Tensor) -> Tensor:
+        """Weights in the layout in which convolutions are fast, which the values between them then take over."""
+        if value.dim() != 4 or not value.is_floating_point():
+            return value
+        return value.contiguous(memory_format=fast_layout(self._device))
 
     def _step(self, node: Node) -> Step:
         if node.op == "QuantizeLinear":

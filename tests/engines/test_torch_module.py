@@ -9,6 +9,7 @@ from torch import nn
 from deploy_robust.engine import Engine
 from deploy_robust.engines.torch_module import KIND, TorchEngine
 from deploy_robust.errors import EngineDefect, EnvironmentProblem, UsageError
+from deploy_robust.models.registry import MODELS
 
 
 class Net(nn.Module):
@@ -34,6 +35,37 @@ def test_gradient_reaches_the_input_and_no_parameter():
     out = torch.empty(1, 3, 8, 8)
     with torch.no_grad():
         assert engine.run(x, out=out) is out
+
+
+@pytest.mark.parametrize("name", ["prenet", "rescan", "mprnet", "umrl"])
+def test_a_network_of_the_zoo_computes_channels_last_and_nobody_outside_sees_it(name):
+    torch.manual_seed(0)
+    network = MODELS.create(name, "tiny").eval()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(x)
+    z = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad((network(z) - x).square().sum(), z)
+
+    inside = []
+    hook = network.register_forward_pre_hook(lambda _, given: inside.append(given[0]))
+    found = TorchEngine(network).run(z)
+    (gradient,) = torch.autograd.grad((found - x).square().sum(), z)
+    hook.remove()
+    assert inside[0].is_contiguous(memory_format=torch.channels_last)
+    assert not inside[0].is_contiguous()
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    assert (gradient - slope).abs().max() <= 1e-4 * slope.abs().max()
+
+
+def test_another_module_may_rely_on_the_layout_that_torch_gives():
+    class Flattening(nn.Module):
+        def forward(self, x):
+            return x.view(x.shape[0], -1).view_as(x) * 2  # a view of channels last is refused
+
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(TorchEngine(Flattening()).run(x), 2 * x)
 
 
 def test_failures_are_defects():

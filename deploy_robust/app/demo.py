@@ -23,7 +23,7 @@ TWINS = {"plain": "prenet-small", "robust": "prenet-small-robust"}
 SCENES = 24
 """As many as the default policy needs to pass anything."""
 SIZE = (64, 64)
-"""Small, since the two checks together take about seven minutes of one core."""
+"""Small, since the two checks together take about eight minutes of one core."""
 THREADS = 1
 """Images of this size are too small to share: a second thread mostly waits, and spends a core on it."""
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-fp32", "keep_fp32", multiple=True, metavar="MODULE", help="Submodule to keep in fp32 (fp16, bf16)."
 )
-@click.option("--quantise-ends", is_flag=True, help="Quantise first and last convolution too (int8-tensorrt).")
+@click.option("--quantise-ends", is_flag=True, help="Quantise first and last convolution too (int8 and fp8).")
 @click.option(
     "--profile", metavar="MIN,OPT,MAX", help="Shapes of a plan, batch x height x width: 1x64x64,1x256x384,4x512x768."
 )

@@ -20,8 +20,9 @@ import numpy as np
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
+from deploy_robust.exporters.ends import NothingLeftError, end_convolutions
 from deploy_robust.exporters.finishing import finished
-from deploy_robust.exporters.int8_tensorrt import NOTHING_LEFT, end_convolutions, quantise
+from deploy_robust.exporters.int8_tensorrt import quantise
 from deploy_robust.exporters.quiet import quiet
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ class Fp8:
         try:
             with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
                 model = quantise(request.graph, request.calibration, Path(folder), excluded)
+        except NothingLeftError as error:
+            raise ExportError(
+                f"fp8 leaves nothing to quantise in {request.graph.name}: TensorRT's fp8 kernels take layers of "
+                f"{LEAST_CHANNELS} channels or more, besides the first and the last one; use int8-tensorrt"
+            ) from error
         except (ValueError, RuntimeError, AssertionError) as error:
-            if NOTHING_LEFT in str(error):
-                raise ExportError(
-                    f"fp8 leaves nothing to quantise in {request.graph.name}: TensorRT's fp8 kernels take layers of "
-                    f"{LEAST_CHANNELS} channels or more, besides the first and the last one; use int8-tensorrt"
-                ) from error
             raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error
         to_e4m3(model)
         if broken := findings(model):

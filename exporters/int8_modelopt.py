@@ -21,8 +21,9 @@ import onnx
 from deploy_robust.artefact.exporter import Exported, Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import EnvironmentProblem, ExportError
+from deploy_robust.exporters.ends import end_convolutions
 from deploy_robust.exporters.finishing import finished
-from deploy_robust.exporters.int8_tensorrt import QUANTISED, end_convolutions
+from deploy_robust.exporters.int8_tensorrt import QUANTISED
 from deploy_robust.exporters.onnx_fp32 import INPUT
 
 if TYPE_CHECKING:

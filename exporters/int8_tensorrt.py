@@ -16,6 +16,7 @@ from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
 from deploy_robust.exporters.calibration import collect_ranges
+from deploy_robust.exporters.ends import NothingLeftError, end_convolutions, nothing
 from deploy_robust.exporters.finishing import finished
 from deploy_robust.exporters.quiet import quiet
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 QUANTISED = ("Conv", "Gemm", "MatMul")
 """Operator types whose inputs and weights are quantised."""
-
-NOTHING_LEFT = "no convolution is left to quantise: the others are to stay in float"
 
 _OPTIONS = {
     "ActivationSymmetric": True,
@@ -83,7 +82,8 @@ def quantise(
         excluded: Names of the nodes of a graph that stay in float.
 
     Raises:
-        ValueError: There are no images, nothing can be quantised, or the library refuses the graph.
+        NothingLeftError: Nothing can be quantised.
+        ValueError: There are no images, or the library refuses the graph.
     """
     import onnx
     import onnxruntime
@@ -112,39 +112,9 @@ def quantise(
     quantizer.model.topological_sort()
     model: onnx.ModelProto = quantizer.model.model
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise ValueError(NOTHING_LEFT)
+        raise NothingLeftError(graph.name)
     model.producer_name, model.producer_version = "onnxruntime.quantization", onnxruntime.__version__
     return model
-
-
-def nothing(model: onnx.ModelProto) -> list[str]:  # noqa: ARG001
-    """No node stays in float."""
-    return []
-
-
-def end_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes of the first and the last convolutions.
-
-    First are those that no other convolution leads to, last those that lead to no other. A recurrent network runs one
-    layer many times: all nodes that share such a layer's weights belong to it.
-    """
-    nodes = list(model.graph.node)
-    convolutions = {i for i, node in enumerate(nodes) if node.op_type in ("Conv", "ConvTranspose", *QUANTISED)}
-    makers = {name: i for i, node in enumerate(nodes) for name in node.output}
-    behind: list[bool] = []  # whether a convolution lies before the node
-    leads: set[int] = set()  # convolutions that lead to another
-    sources: list[frozenset[int]] = []  # nearest convolutions before the node's output
-    for i, node in enumerate(nodes):
-        before = [makers[name] for name in node.input if name in makers]
-        nearest = frozenset().union(*(sources[j] for j in before)) if before else frozenset()
-        behind.append(bool(nearest))
-        if i in convolutions:
-            leads |= nearest
-            nearest = frozenset((i,))
-        sources.append(nearest)
-    ends = {i for i in convolutions if not behind[i] or i not in leads}
-    weights = {nodes[i].input[1] for i in ends}
-    return [nodes[i].name for i in sorted(convolutions) if nodes[i].input[1] in weights]
 
 
 EXPORTER = Int8Tensorrt()

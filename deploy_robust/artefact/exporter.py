@@ -82,7 +82,7 @@ class ExportSettings:
 
     Attributes:
         keep_fp32: Names of submodules of the network that keep float32 in a float16 or bfloat16 graph (*islands*).
-        quantise_ends: Whether the first and the last convolution are quantised too, in a graph for TensorRT.
+        quantise_ends: Whether the first and the last convolution are quantised too (int8 and fp8).
         profile: Shapes that a plan is built for; None leaves it to the exporter.
         tf32: Whether an engine may compute float32 products in TF32.
         timing_cache: Where a builder keeps what it learned of kernels; None keeps nothing.

@@ -13,7 +13,7 @@ from deploy_robust.app.exporting import verifier
 from deploy_robust.app.exporting.images import parity_sizes
 from deploy_robust.app.pairs import PairsRequest
 from deploy_robust.artefact.describe import describe
-from deploy_robust.artefact.exporter import Calibration, ExportRequest
+from deploy_robust.artefact.exporter import Calibration, ExportRequest, ExportSettings
 from deploy_robust.artefact.io_description import IODescription, SizeRule
 from deploy_robust.artefact.manifest import read_manifest
 from deploy_robust.engine import EngineOptions
@@ -73,6 +73,10 @@ def halves(tmp_path_factory):
     return module, path
 
 
+ENDS = ExportSettings(quantise_ends=True)
+"""For a network of two convolutions, which are its first and its last."""
+
+
 def restorer(path) -> Restorer:
     return Restorer(*KIND.open(path, EngineOptions(threads=1)))
 
@@ -108,7 +112,11 @@ def test_int8_follows_fp32_and_is_reproducible(halves, tmp_path, method):
     written = []
     for name in ("a.onnx", "b.onnx"):
         path = tmp_path / name
-        INT8.export(request(path, module, graph=graph, calibration=Calibration(images, method), metadata=STEPS_OF_4))
+        INT8.export(
+            request(
+                path, module, graph=graph, calibration=Calibration(images, method), metadata=STEPS_OF_4, settings=ENDS
+            )
+        )
         written.append(path.read_bytes())
     assert written[0] == written[1]
     tests = [torch.from_numpy(i.transpose(2, 0, 1)[None].copy()).float() / 255 for i in images()]
@@ -122,9 +130,16 @@ def test_calibration_methods_differ(halves, tmp_path):
     made = set()
     for method in ("minmax", "percentile", "entropy"):
         path = tmp_path / f"{method}.onnx"
-        INT8.export(request(path, module, graph=graph, calibration=Calibration(images, method)))
+        INT8.export(request(path, module, graph=graph, calibration=Calibration(images, method), settings=ENDS))
         made.add(path.read_bytes())
     assert len(made) == 3
+
+
+def test_int8_that_would_quantise_nothing_is_refused(halves, tmp_path):
+    module, graph = halves
+    with pytest.raises(ExportError, match=r"fp32\.onnx has no convolution left to quantise.*--quantise-ends"):
+        INT8.export(request(tmp_path / "a.onnx", module, graph=graph, calibration=Calibration(images)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_without_images_is_an_error_and_leaves_nothing(halves, tmp_path):

@@ -97,11 +97,11 @@ def start(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = No
     )
 
 
-def run(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None) -> Ended:
-    """Runs ``deploy-robust`` to its end."""
+def run(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 240) -> Ended:
+    """Runs ``deploy-robust`` to its end, for `timeout` seconds at most."""
     process = start(*arguments, cwd=cwd, environment=environment)
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=timeout)
     finally:
         process.kill()
     return Ended(process.returncode, out, err)

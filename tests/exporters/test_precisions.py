@@ -24,11 +24,11 @@ from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.engine import EngineOptions
 from deploy_robust.engines.literal import KIND as LITERAL
 from deploy_robust.errors import EnvironmentProblem, ExportError, UsageError
+from deploy_robust.exporters.ends import end_convolutions
 from deploy_robust.exporters.fp8 import EXPORTER as FP8
 from deploy_robust.exporters.half import BF16, FP16
 from deploy_robust.exporters.int8_ort import EXPORTER as INT8
 from deploy_robust.exporters.int8_tensorrt import EXPORTER as INT8_TENSORRT
-from deploy_robust.exporters.int8_tensorrt import end_convolutions
 from deploy_robust.exporters.onnx_fp32 import EXPORTER as FP32
 from deploy_robust.models.checkpoints import save_checkpoint
 from deploy_robust.models.registry import MODELS
@@ -154,6 +154,22 @@ def test_int8_for_tensorrt_keeps_the_rules_and_the_ends_in_float(net, fp32, tmp_
     assert sum(n.op_type == "QuantizeLinear" for n in ends.graph.node) > sum(
         n.op_type == "QuantizeLinear" for n in model.graph.node
     )
+
+
+def test_int8_for_onnxruntime_leaves_ends_sums_and_products_in_float(net, fp32, tmp_path):
+    def coded(model):
+        """Layers whose weights are stored as codes, and the operators whose results are turned to codes."""
+        maker = {name: node.op_type for node in model.graph.node for name in node.output}
+        weights = " ".join(t.name for t in model.graph.initializer if t.data_type == TYPES.INT8 and t.dims)
+        results = {maker[n.input[0]] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in maker}
+        return {name for name, _ in net.named_children() if f"{name}.weight" in weights}, results
+
+    layers, results = coded(made(INT8, tmp_path / "a.onnx", net, fp32))
+    assert layers == {"body", "neck"}
+    assert results <= {"Conv", "Relu"}
+    layers, results = coded(made(INT8, tmp_path / "b.onnx", net, fp32, quantise_ends=True))
+    assert layers == {"head", "body", "neck", "tail"}
+    assert results <= {"Conv", "Relu"}
 
 
 def test_the_ends_of_a_recurrent_network_are_whole_layers(fp32):

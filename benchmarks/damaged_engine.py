@@ -4,7 +4,7 @@ ONNX Runtime's own recipe quantises weights to eight bits and activations asymme
 two products of 8-bit codes in 16 bits, which saturate. `ONEDNN_MAX_CPU_ISA` makes any x86 CPU one without VNNI:
 
     deploy-robust export --checkpoint prenet6_rain100h.pth --model prenet --preset official --precision fp32 \
-        --precision int8 --out official
+        --precision int8 --calibration $DEPLOY_ROBUST_DATA/rain100h --out official
     ONEDNN_MAX_CPU_ISA=AVX512_CORE python benchmarks/damaged_engine.py official --data $DEPLOY_ROBUST_DATA/rain100h \
         --out benchmarks/results/damaged-engine.json
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import select
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -53,8 +52,7 @@ def test_a_killed_check_goes_on_and_ends_with_the_same_bytes(bench: Any, checked
     working, always = (min(moments) - 0.5, max(moments)), (0.0, checked.seconds)
     survived = []
     for after in points("check", "DEPLOY_ROBUST_SOAK_CHECK", 5, working, always, working):
-        shutil.rmtree(out, ignore_errors=True)
-        if not bench.run_and_kill(after, *bench.check("killed")):
+        if not bench.run_and_kill(after, *bench.check("killed"), writes=[out.name]):
             continue
         survived.append(finished(out))
         ended = bench.run(*bench.check("killed"))
@@ -83,9 +81,7 @@ def test_a_killed_attack_goes_on_and_ends_with_the_same_files(bench: Any, points
     kills = 0
     crafting, writing = (min(moments), max(moments)), (max(moments), whole.seconds)
     for after in points("attack", "DEPLOY_ROBUST_SOAK_ATTACK", 2, crafting, writing):
-        for folder in (out, out.with_name("killed-set.run")):
-            shutil.rmtree(folder, ignore_errors=True)
-        kills += bench.run_and_kill(after, *attack("killed-set"))
+        kills += bench.run_and_kill(after, *attack("killed-set"), writes=["killed-set", "killed-set.run"])
         assert not out.exists() or files(out) == wanted, f"a part of a set after {after:.3f} s"
         ended = bench.run(*attack("killed-set"))
         assert ended.code == 0, (after, ended.err)
@@ -147,8 +143,7 @@ def test_a_killed_export_leaves_nothing_or_a_whole_artefact(bench: Any, points: 
     wanted, out = engine.read_bytes(), bench.folder / "killed-engines"
     kills = 0
     for after in points("export", "DEPLOY_ROBUST_SOAK_EXPORT", 2, (2.0, whole.seconds)):
-        shutil.rmtree(out, ignore_errors=True)
-        kills += bench.run_and_kill(after, *EXPORT, "--out", out.name)
+        kills += bench.run_and_kill(after, *EXPORT, "--out", out.name, writes=[out.name])
         artefacts = list(out.glob("[!.]*.onnx"))
         # The same weights and libraries give the same bytes: equal bytes are those that parity was measured on.
         assert all(path.read_bytes() == wanted for path in artefacts), f"killed after {after:.3f} s"
@@ -169,7 +164,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(bench: Any, po
     kills = 0
     for number, after in enumerate(points("training", "DEPLOY_ROBUST_SOAK_TRAIN", 2, (1.0, whole.seconds))):
         out = f"killed-{number}.safetensors"
-        kills += bench.run_and_kill(after, *TRAIN, "--out", out)
+        kills += bench.run_and_kill(after, *TRAIN, "--out", out, writes=[out, f"killed-{number}.state"])
         ended = bench.run(*TRAIN, "--out", out)
         assert ended.code == 0, ended.err
         _, found = load_checkpoint(bench.folder / out)

@@ -13,6 +13,8 @@ from deploy_robust.errors import ExportError
 if TYPE_CHECKING:
     import onnx
 
+    from deploy_robust.artefact.exporter import ExportSettings
+
 
 class NothingLeftError(ExportError):
     """Every layer that could be quantised is to stay in float."""
@@ -25,9 +27,9 @@ class NothingLeftError(ExportError):
         )
 
 
-def nothing(model: onnx.ModelProto) -> list[str]:  # noqa: ARG001
-    """No node stays in float."""
-    return []
+def left_in_float(model: onnx.ModelProto, settings: ExportSettings) -> list[str]:
+    """Names of the nodes that no profile quantises: the ends, unless the user wants them quantised, too."""
+    return [] if settings.quantise_ends else end_convolutions(model)
 
 
 def end_convolutions(model: onnx.ModelProto) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
-from deploy_robust.exporters.ends import NothingLeftError, end_convolutions
+from deploy_robust.exporters.ends import NothingLeftError, left_in_float
 from deploy_robust.exporters.finishing import finished
 from deploy_robust.exporters.int8_tensorrt import quantise
 from deploy_robust.exporters.quiet import quiet
@@ -57,10 +57,9 @@ class Fp8:
         """
         if request.graph is None or request.calibration is None:
             raise ExportError("fp8 needs the fp32 graph and calibration images")
-        ends = request.settings.quantise_ends
 
         def excluded(model: onnx.ModelProto) -> list[str]:
-            return sorted({*narrow_layers(model), *([] if ends else end_convolutions(model))})
+            return sorted({*narrow_layers(model), *left_in_float(model, request.settings)})
 
         try:
             with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:

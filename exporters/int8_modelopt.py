@@ -21,7 +21,7 @@ import onnx
 from deploy_robust.artefact.exporter import Exported, Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import EnvironmentProblem, ExportError
-from deploy_robust.exporters.ends import end_convolutions
+from deploy_robust.exporters.ends import left_in_float
 from deploy_robust.exporters.finishing import finished
 from deploy_robust.exporters.int8_tensorrt import QUANTISED
 from deploy_robust.exporters.onnx_fp32 import INPUT
@@ -67,7 +67,7 @@ class Int8Modelopt:
                 "images": str(_saved(request.calibration, folder / "images.npz")),
                 "method": _METHODS[method],
                 "kinds": list(QUANTISED),
-                "excluded": [] if request.settings.quantise_ends else end_convolutions(onnx.load(str(request.graph))),
+                "excluded": left_in_float(onnx.load(str(request.graph)), request.settings),
                 "out": str(folder / "quantised.onnx"),
             }
             (folder / "request.json").write_text(json.dumps(told), encoding="utf-8")

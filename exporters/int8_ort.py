@@ -5,24 +5,24 @@ refuses, so it belongs to ONNX Runtime's CPU provider alone.
 
 Weights use 7 of their 8 bits. An x86 CPU without VNNI adds two products of an 8-bit code and an 8-bit weight in 16
 bits and may saturate. Worst of six 96 px crops of PReNet (official weights) against fp32, on one such CPU (AVX2), as
-written / as fused by ONNX Runtime: 8-bit weights 35 / 15 dB, 7-bit weights 34.7 / 34.5 dB. No CPU
-with VNNI was tried.
+written / as fused by ONNX Runtime: 8-bit weights 35 / 15 dB, 7-bit weights 34.7 / 34.5 dB.
 
 Only what multiplies by weights is quantised, with the Relu behind it: sums, products and gates stay in float, and so do
-the first and the last convolution unless the user says otherwise. That costs little time and gives 3 to 8 dB of parity
+the first and the last convolution unless the user says otherwise. That costs little time and gives 2 to 28 dB of parity
 (docs/decisions/0048-int8-placement.md).
 """
 
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.errors import ExportError
 from deploy_robust.exporters.calibration import collect_ranges
-from deploy_robust.exporters.ends import NothingLeftError, end_convolutions, nothing
+from deploy_robust.exporters.ends import NothingLeftError, end_convolutions, left_in_float
 from deploy_robust.exporters.finishing import finished
 from deploy_robust.exporters.quiet import quiet
 
@@ -55,7 +55,7 @@ class Int8Ort:
             raise ExportError("int8 needs the fp32 graph and calibration images")
         try:
             with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
-                excluded = nothing if request.settings.quantise_ends else end_convolutions
+                excluded = partial(left_in_float, settings=request.settings)
                 model = quantise(request.graph, request.calibration, Path(folder), excluded)
         except (ValueError, RuntimeError, AssertionError) as error:
             raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error

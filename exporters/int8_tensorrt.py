@@ -9,6 +9,7 @@ the sensitive ones, and stay in float unless the user says otherwise.
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
 from deploy_robust.exporters.calibration import collect_ranges
-from deploy_robust.exporters.ends import NothingLeftError, end_convolutions, nothing
+from deploy_robust.exporters.ends import NothingLeftError, left_in_float
 from deploy_robust.exporters.finishing import finished
 from deploy_robust.exporters.quiet import quiet
 
@@ -61,7 +62,7 @@ class Int8Tensorrt:
             raise ExportError("int8-tensorrt needs the fp32 graph and calibration images")
         try:
             with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
-                excluded = nothing if request.settings.quantise_ends else end_convolutions
+                excluded = partial(left_in_float, settings=request.settings)
                 model = quantise(request.graph, request.calibration, Path(folder), excluded)
         except (ValueError, RuntimeError, AssertionError) as error:
             raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error

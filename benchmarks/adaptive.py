@@ -30,8 +30,10 @@ from deploy_robust.data.scenes.source import SceneSource
 from deploy_robust.engine import EngineOptions
 from deploy_robust.engines.literal import LiteralEngine
 from deploy_robust.engines.onnxruntime import KIND as RUNTIME
-from deploy_robust.exporters.int8_ort import quantise
+from deploy_robust.exporters.ends import end_convolutions
+from deploy_robust.exporters.int8_ort import PROFILE
 from deploy_robust.exporters.onnx_fp32 import to_onnx
+from deploy_robust.exporters.qdq import quantise
 from deploy_robust.metrics.psnr import psnr
 from deploy_robust.models.checkpoints import load_any, load_official
 from deploy_robust.statistics.intervals import mean_interval
@@ -119,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, whole = Path(folder) / "int8.onnx", Path(folder) / "fp32.onnx"
         onnx.save_model(to_onnx(net, net.size_rule), str(whole))
-        model = quantise(whole, Calibration(calibration), Path(folder))
+        model = quantise(whole, Calibration(calibration), Path(folder), PROFILE, end_convolutions)
         onnx.save_model(model, str(path))
         engine, _ = RUNTIME.open(path, EngineOptions(threads=1, arithmetic="literal"))
     twin = LiteralEngine(model)

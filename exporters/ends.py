@@ -21,6 +21,7 @@ class NothingLeftError(ExportError):
 
     def __init__(self, graph: str) -> None:
         """`graph` is the name of its file."""
+        self.graph = graph
         super().__init__(
             f"{graph} has no convolution left to quantise, since the first and the last one stay in float: "
             "give --quantise-ends"

@@ -11,8 +11,6 @@ codes, and multiply in float32.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +18,10 @@ import numpy as np
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
-from deploy_robust.exporters.ends import NothingLeftError, left_in_float
+from deploy_robust.exporters.ends import NothingLeftError
 from deploy_robust.exporters.finishing import finished
-from deploy_robust.exporters.int8_tensorrt import quantise
-from deploy_robust.exporters.quiet import quiet
+from deploy_robust.exporters.int8_tensorrt import PROFILE
+from deploy_robust.exporters.qdq import quantised
 
 if TYPE_CHECKING:
     import onnx
@@ -55,22 +53,13 @@ class Fp8:
         Raises:
             ExportError: As everywhere; where no layer is wide enough; and where TensorRT would refuse the graph.
         """
-        if request.graph is None or request.calibration is None:
-            raise ExportError("fp8 needs the fp32 graph and calibration images")
-
-        def excluded(model: onnx.ModelProto) -> list[str]:
-            return sorted({*narrow_layers(model), *left_in_float(model, request.settings)})
-
         try:
-            with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
-                model = quantise(request.graph, request.calibration, Path(folder), excluded)
+            model = quantised(request, PROFILE, narrow_layers)
         except NothingLeftError as error:
             raise ExportError(
-                f"fp8 leaves nothing to quantise in {request.graph.name}: TensorRT's fp8 kernels take layers of "
+                f"fp8 leaves nothing to quantise in {error.graph}: TensorRT's fp8 kernels take layers of "
                 f"{LEAST_CHANNELS} channels or more, besides the first and the last one; use int8-tensorrt"
             ) from error
-        except (ValueError, RuntimeError, AssertionError) as error:
-            raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error
         to_e4m3(model)
         if broken := findings(model):
             raise ExportError(f"TensorRT would refuse the quantised graph: {broken[0]} ({len(broken)} findings)")

@@ -14,28 +14,20 @@ the first and the last convolution unless the user says otherwise. That costs li
 
 from __future__ import annotations
 
-import tempfile
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.exporter import Opening
-from deploy_robust.errors import ExportError
-from deploy_robust.exporters.calibration import collect_ranges
-from deploy_robust.exporters.ends import NothingLeftError, end_convolutions, left_in_float
 from deploy_robust.exporters.finishing import finished
-from deploy_robust.exporters.quiet import quiet
+from deploy_robust.exporters.qdq import QdqProfile, quantised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from deploy_robust.artefact.exporter import Exported, ExportRequest
 
-    import onnx
-
-    from deploy_robust.artefact.exporter import Calibration, Exported, ExportRequest
-
-
-QUANTISED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu")
-"""Operator types with codes at their inputs and outputs."""
+PROFILE = QdqProfile(
+    kinds=("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu"),
+    symmetric=False,
+    seven_bit_weights=True,
+)
 
 
 class Int8Ort:
@@ -51,66 +43,7 @@ class Int8Ort:
 
     def export(self, request: ExportRequest) -> Exported:
         """Calibrates, quantises, checks, verifies and renames; see `Exporter.export`."""
-        if request.graph is None or request.calibration is None:
-            raise ExportError("int8 needs the fp32 graph and calibration images")
-        try:
-            with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
-                excluded = partial(left_in_float, settings=request.settings)
-                model = quantise(request.graph, request.calibration, Path(folder), excluded)
-        except (ValueError, RuntimeError, AssertionError) as error:
-            raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error
-        return finished(request, model, ("onnx", "onnxruntime"))
-
-
-def quantise(
-    graph: Path,
-    calibration: Calibration,
-    folder: Path,
-    excluded: Callable[[onnx.ModelProto], list[str]] = end_convolutions,
-) -> onnx.ModelProto:
-    """The int8 graph in memory.
-
-    Args:
-        graph: fp32 graph with NCHW input in [0, 1].
-        calibration: Images and method.
-        folder: For the library's temporary files.
-        excluded: Names of the nodes of a graph that stay in float.
-
-    Raises:
-        NothingLeftError: Nothing can be quantised.
-        ValueError: There are no images, or the library refuses the graph.
-    """
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = folder / "prepared.onnx"
-    # Symbolic inference gives up on graphs with computed sizes, and ONNX's own is enough for ranges of float tensors.
-    quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
-    kinds = list(QUANTISED)
-    ranges = collect_ranges(prepared, kinds, calibration, folder, symmetric=False)
-    quantizer = QDQQuantizer(
-        load_model_with_shape_infer(prepared),
-        True,  # per channel
-        True,  # 7-bit weights
-        QuantType.QInt8,
-        QuantType.QUInt8,
-        ranges,
-        [],
-        excluded(onnx.load(str(prepared))),
-        kinds,
-        {"ActivationSymmetric": False, "WeightSymmetric": True},
-    )
-    quantizer.quantize_model()
-    quantizer.model.topological_sort()
-    model: onnx.ModelProto = quantizer.model.model
-    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise NothingLeftError(graph.name)
-    model.producer_name, model.producer_version = "onnxruntime.quantization", onnxruntime.__version__
-    return model
+        return finished(request, quantised(request, PROFILE), ("onnx", "onnxruntime"))
 
 
 EXPORTER = Int8Ort()

@@ -8,37 +8,31 @@ the sensitive ones, and stay in float unless the user says otherwise.
 
 from __future__ import annotations
 
-import tempfile
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.exporter import Opening
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.errors import ExportError
-from deploy_robust.exporters.calibration import collect_ranges
-from deploy_robust.exporters.ends import NothingLeftError, left_in_float
 from deploy_robust.exporters.finishing import finished
-from deploy_robust.exporters.quiet import quiet
+from deploy_robust.exporters.qdq import QdqProfile, quantised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import onnx
-
-    from deploy_robust.artefact.exporter import Calibration, Exported, ExportRequest
+    from deploy_robust.artefact.exporter import Exported, ExportRequest
 
 QUANTISED = ("Conv", "Gemm", "MatMul")
 """Operator types whose inputs and weights are quantised."""
 
-_OPTIONS = {
-    "ActivationSymmetric": True,
-    "WeightSymmetric": True,
-    "QuantizeBias": False,
-    "AddQDQPairToWeight": True,
-    "DedicatedQDQPair": True,
-    "OpTypesToExcludeOutputQuantization": list(QUANTISED),
-}
+PROFILE = QdqProfile(
+    kinds=QUANTISED,
+    symmetric=True,
+    seven_bit_weights=False,
+    options={
+        "QuantizeBias": False,
+        "AddQDQPairToWeight": True,
+        "DedicatedQDQPair": True,
+        "OpTypesToExcludeOutputQuantization": list(QUANTISED),
+    },
+)
 
 
 class Int8Tensorrt:
@@ -58,64 +52,10 @@ class Int8Tensorrt:
         Raises:
             ExportError: As everywhere; and where TensorRT would refuse the graph.
         """
-        if request.graph is None or request.calibration is None:
-            raise ExportError("int8-tensorrt needs the fp32 graph and calibration images")
-        try:
-            with quiet(), tempfile.TemporaryDirectory(prefix="deploy-robust-") as folder:
-                excluded = partial(left_in_float, settings=request.settings)
-                model = quantise(request.graph, request.calibration, Path(folder), excluded)
-        except (ValueError, RuntimeError, AssertionError) as error:
-            raise ExportError(f"onnxruntime.quantization failed on {request.graph.name}: {error}") from error
+        model = quantised(request, PROFILE)
         if broken := findings(model):
             raise ExportError(f"TensorRT would refuse the quantised graph: {broken[0]} ({len(broken)} findings)")
         return finished(request, model, ("onnx", "onnxruntime"))
-
-
-def quantise(
-    graph: Path, calibration: Calibration, folder: Path, excluded: Callable[[onnx.ModelProto], list[str]]
-) -> onnx.ModelProto:
-    """The int8 graph in memory.
-
-    Args:
-        graph: fp32 graph with NCHW input in [0, 1].
-        calibration: Images and method.
-        folder: For the library's temporary files.
-        excluded: Names of the nodes of a graph that stay in float.
-
-    Raises:
-        NothingLeftError: Nothing can be quantised.
-        ValueError: There are no images, or the library refuses the graph.
-    """
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = folder / "prepared.onnx"
-    quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
-    kinds = list(QUANTISED)
-    ranges = collect_ranges(prepared, kinds, calibration, folder, symmetric=True)
-    quantizer = QDQQuantizer(
-        load_model_with_shape_infer(prepared),
-        True,  # per channel
-        False,  # all eight bits of the weights
-        QuantType.QInt8,
-        QuantType.QInt8,
-        ranges,
-        [],
-        excluded(onnx.load(str(prepared))),
-        kinds,
-        dict(_OPTIONS),
-    )
-    quantizer.quantize_model()
-    quantizer.model.topological_sort()
-    model: onnx.ModelProto = quantizer.model.model
-    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise NothingLeftError(graph.name)
-    model.producer_name, model.producer_version = "onnxruntime.quantization", onnxruntime.__version__
-    return model
 
 
 EXPORTER = Int8Tensorrt()

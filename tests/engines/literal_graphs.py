@@ -13,8 +13,10 @@ import onnxruntime
 import torch
 
 from deploy_robust.artefact.exporter import Calibration
-from deploy_robust.exporters.int8_ort import quantise
+from deploy_robust.exporters.ends import end_convolutions
+from deploy_robust.exporters.int8_ort import PROFILE
 from deploy_robust.exporters.onnx_fp32 import to_onnx
+from deploy_robust.exporters.qdq import quantise
 from deploy_robust.models.registry import MODELS
 
 SYMMETRIC = {
@@ -53,7 +55,7 @@ def asymmetric(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fp32.onnx"
         onnx.save_model(model, str(path))
-        return quantise(path, Calibration(images), Path(folder))
+        return quantise(path, Calibration(images), Path(folder), PROFILE, end_convolutions)
 
 
 def symmetric(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -30,6 +30,7 @@ import torch
 
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.data.scenes.source import SceneSource
+from deploy_robust.freed_memory import keep_freed_memory
 from deploy_robust.models.registry import MODELS
 from deploy_robust.training.adversary import Adversary
 from deploy_robust.training.crops import CropSampler, PairPool
@@ -155,6 +156,7 @@ def _figures(names: Iterable[str], taken: Sequence[Sequence[float]], steps: int)
 def main(rounds: int, out: Path | None) -> None:
     """Prints and writes the shares."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `deploy-robust train` does; the bare loop has it, too
     pool = PairPool.of([SceneSource(8, size=(96, 96), split="train")])
     rows = []
     for name, what, steps in CASES:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from deploy_robust.errors import UsageError
+from deploy_robust.freed_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ class TrainingResult(Generic[S]):
 
 
 def prepare(request: SliceRequest) -> None:
-    """Checks what can be checked before pairs are drawn, and sets the threads.
+    """Checks what can be checked before pairs are drawn, and sets threads and allocator of this process.
 
     Raises:
         UsageError: The output has another suffix than its format.
@@ -92,6 +93,7 @@ def prepare(request: SliceRequest) -> None:
         raise UsageError(f"weights are written as .safetensors (got {request.out.name!r}): change --out")
     if request.threads is not None:
         torch.set_num_threads(request.threads)
+    keep_freed_memory()
 
 
 def take_up(trainer: TrainingLoop[S], request: SliceRequest, watcher: Watcher[S]) -> None:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.errors import DeployRobustError
+from deploy_robust.freed_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ def main(descriptor: int) -> None:
     """Serves the supervisor at the other end of a socket until it hangs up."""
     if sys.platform == "linux":  # an orphan would go on computing for nobody
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    keep_freed_memory()
     line = Connection(descriptor)
     try:
         executor = _build(line)

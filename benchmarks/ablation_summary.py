@@ -35,8 +35,8 @@ REPRODUCED, NOT_REPRODUCED, NOT_DECIDABLE = "reproduced", "not reproduced", "not
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 """Lines of a page between which results stand."""
 
-OFF_SCALE = 4.0
-"""Means this far below the median, dB, are drawn as an arrow at the edge of the plot."""
+OFF_SCALE, MARGIN = 4.0, 0.6
+"""Means this far below the median, dB, are drawn as an arrow at the edge of the plot, so far below the other dots."""
 
 COLUMNS = ("clean_psnr", "clean_ssim", "psnr_1", "psnr_2", "psnr_4", "psnr_8", "map_psnr", "map_ssim")
 HEADINGS = (
@@ -150,13 +150,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for axis, column, title in zip(
         axes, ("map_psnr", "clean_psnr"), ("mean adversarial PSNR, dB", "clean PSNR, dB"), strict=True
     ):
+        seeds = {name: [row[column] for row in rows if row["configuration"] == name] for name in names}
         least = median(row[column] for row in rows) - OFF_SCALE
-        for place, name in enumerate(names):
-            values = [row[column] for row in rows if row["configuration"] == name]
+        edge = min(value for values in seeds.values() if fmean(values) >= least for value in values) - MARGIN
+        for place, (name, values) in enumerate(seeds.items()):
             colour = "C0" if name.startswith("rcdnet") else "C1" if name.startswith("jorder") else "C2"
             if fmean(values) < least:  # it would leave no room for the others
-                axis.plot(least, place, "<", color=colour)
-                axis.annotate(f"{fmean(values):.1f}", (least, place), (8, -4), textcoords="offset points")
+                axis.plot(edge, place, "<", color=colour)
+                axis.annotate(f"{fmean(values):.1f}", (edge, place), (8, -4), textcoords="offset points")
                 continue
             axis.plot(values, [place] * len(values), "o", color=colour, alpha=0.45, markersize=5)
             axis.plot(fmean(values), place, "|", color=colour, markersize=14, markeredgewidth=2)

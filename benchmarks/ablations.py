@@ -1,7 +1,7 @@
 """The paper's ablations at an equal budget of computing, on small networks: one command, repeated to go on.
 
-    OMP_NUM_THREADS=1 python benchmarks/ablations.py --seconds 150 --seeds 3
-    OMP_NUM_THREADS=1 python benchmarks/ablations.py --grid paper --seconds 150 --seeds 3
+    OMP_NUM_THREADS=1 python benchmarks/ablations.py --seconds 150 --scenes 4 --seeds 3
+    OMP_NUM_THREADS=1 python benchmarks/ablations.py --grid paper --seconds 150 --scenes 4 --seeds 3
 
 Every configuration has the same budget: seconds of CPU time (`time.process_time`, one thread) spent in training. What
 a step costs is measured first, in turns over all configurations; the budget divided by it gives the number of steps,

@@ -10,7 +10,8 @@ rounding, 8 pixels shaved), clean and for each epsilon, and the mean adversarial
 2203.16931). Gains are the robust twin minus the other one, paired by image, with 95 % intervals.
 
 The check for masked gradients, on the first scenes at one epsilon: the same gain under PGD-100 with five restarts and
-under searches by queries alone (8 bits, FP32 engine), and its share of the gain under PGD-20.
+under searches by queries alone (8 bits, FP32 engine), and its share of the gain under PGD-20; at last with each image
+of each twin at its worst over all of them.
 
 Every image is stored as soon as it is measured, keyed by the hash of the weights; the same command goes on.
 """
@@ -56,7 +57,7 @@ SEARCHES = ("local-credit", "suite")
 @click.option("--masking-scenes", type=click.IntRange(0), help="[default: by weights]")
 @click.option("--masking-level", default=4.0, type=click.FloatRange(0, min_open=True), help="Epsilon, n/255.")
 @click.option("--masking/--no-masking", default=True)
-@click.option("--queries", default=300, type=click.IntRange(10), help="Of the searches by queries.")
+@click.option("--queries", default=3000, type=click.IntRange(10), help="Of the searches by queries.")
 @click.option(
     "--control",
     type=click.Path(path_type=Path, exists=True),

@@ -10,9 +10,14 @@ from twins_measure import LEVELS, PRECISIONS, TABLE
 from deploy_robust.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Measurements = list[dict[str, Any]]
+Case = tuple[str, str]
+"""An image and an epsilon in grey levels."""
+
+TWINS = ("plain", "robust")
+STRONGEST = "the strongest on each image"
 
 
 def rows(measurements: Measurements) -> list[dict[str, Any]]:
@@ -41,41 +46,54 @@ def masking(measurements: Measurements) -> list[dict[str, Any]]:
     Both gains are means over the same images at the same epsilon. Gradients are masked where an attack that does not
     follow them, or follows them longer, gets further with the robust twin: ``beyond_pgd_20`` is the robust twin's PSNR
     under the attack minus that under PGD-20, below 0 where the attack is stronger. A weaker attack takes less of either
-    twin, so that its share is small for that reason alone.
+    twin, so that its share is small for that reason alone: the last row, `STRONGEST`, takes each image of each twin at
+    its worst over all attacks.
     """
     found = []
-    for weights, data, attack in _unique(
-        (m["weights"], m["data"], m["attack"]) for m in measurements if m["attack"] != TABLE
-    ):
-        twins = {
-            (twin, name): {m["image"]: m["fp32 8-bit"] for m in measurements if _is(m, weights, data, twin, name)}
-            for twin in ("plain", "robust")
-            for name in (attack, TABLE)
-        }
-        images = sorted(set.intersection(*(set(each) for each in twins.values())))
-        if len(images) < 2:
-            continue
-        for level in twins["plain", attack][images[0]]:
-            score = {key: [each[image][level] for image in images] for key, each in twins.items()}
-            gain, usual = (
-                mean_interval([b - a for a, b in zip(score["plain", n], score["robust", n], strict=True)])
-                for n in (attack, TABLE)
-            )
-            found.append(
-                {
-                    "data": data,
-                    "weights": weights,
-                    "attack": attack,
-                    "epsilon": f"{level}/255",
-                    "images": len(images),
-                    **{twin: round(fmean(score[twin, attack]), 2) for twin in ("plain", "robust")},
-                    "gain": [round(v, 2) for v in gain],
-                    "gain_pgd_20": [round(v, 2) for v in usual],
-                    "beyond_pgd_20": round(fmean(score["robust", attack]) - fmean(score["robust", TABLE]), 2),
-                    "share": round(gain.mean / usual.mean, 3) if usual.mean > 0 else None,
-                }
-            )
+    for weights, data in _unique((m["weights"], m["data"]) for m in measurements if m["attack"] != TABLE):
+        here = [m for m in measurements if (m["weights"], m["data"]) == (weights, data)]
+        attacks = _unique(m["attack"] for m in here if m["attack"] != TABLE)
+        scores = {(twin, attack): _scores(here, twin, attack) for twin in TWINS for attack in (TABLE, *attacks)}
+        if len(attacks) > 1:
+            for twin in TWINS:
+                scores[twin, STRONGEST] = _worst([scores[twin, attack] for attack in (TABLE, *attacks)])
+            attacks.append(STRONGEST)
+        for attack in attacks:
+            before, after, usual_before, usual_after = (scores[t, a] for a in (attack, TABLE) for t in TWINS)
+            cases = sorted(before.keys() & after.keys() & usual_before.keys() & usual_after.keys())
+            for level in _unique(level for _, level in cases):
+                at = [case for case in cases if case[1] == level]
+                if len(at) < 2:
+                    continue
+                gain = mean_interval([after[case] - before[case] for case in at])
+                usual = mean_interval([usual_after[case] - usual_before[case] for case in at])
+                found.append(
+                    {
+                        "data": data,
+                        "weights": weights,
+                        "attack": attack,
+                        "epsilon": f"{level}/255",
+                        "images": len(at),
+                        "plain": round(fmean(before[case] for case in at), 2),
+                        "robust": round(fmean(after[case] for case in at), 2),
+                        "gain": [round(v, 2) for v in gain],
+                        "gain_pgd_20": [round(v, 2) for v in usual],
+                        "beyond_pgd_20": round(fmean(after[case] - usual_after[case] for case in at), 2),
+                        "share": round(gain.mean / usual.mean, 3) if usual.mean > 0 else None,
+                    }
+                )
     return found
+
+
+def _scores(measurements: Measurements, twin: str, attack: str) -> dict[Case, float]:
+    """PSNR of the FP32 engine behind an 8-bit camera."""
+    mine = [m for m in measurements if (m["twin"], m["attack"]) == (twin, attack)]
+    return {(m["image"], level): value for m in mine for level, value in m["fp32 8-bit"].items()}
+
+
+def _worst(scores: Sequence[dict[Case, float]]) -> dict[Case, float]:
+    """The lowest, of what all attacks were tried on."""
+    return {case: min(each[case] for each in scores) for case in set.intersection(*(set(each) for each in scores))}
 
 
 def markdown(measurements: Measurements) -> str:

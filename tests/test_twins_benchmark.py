@@ -64,6 +64,19 @@ def test_the_share_compares_gains_on_the_same_images(parts):
     assert "80%" in parts[1].markdown(measurements())
 
 
+def test_the_strongest_attack_on_each_image_counts(parts):
+    strong = [
+        {**search_row("plain", image, plain), "attack": "pgd-100 x 5"} for image, plain in (("a", 19.0), ("b", 24.0))
+    ] + [
+        {**search_row("robust", image, robust), "attack": "pgd-100 x 5"} for image, robust in (("a", 27.0), ("b", 23.0))
+    ]
+    row = parts[1].masking([*measurements(), *strong])[-1]
+    # a: 19 by PGD-100 and 25 by PGD-20; b: 23 by PGD-20 and 23 by PGD-100. c was not attacked by all.
+    assert (row["attack"], row["images"]) == (parts[1].STRONGEST, 2)
+    assert (row["plain"], row["robust"], row["gain"][0]) == (21.0, 24.0, 3.0)
+    assert row["share"] == 0.6
+
+
 @pytest.mark.slow
 def test_a_repeated_command_measures_only_what_is_missing(parts, tmp_path, monkeypatch):
     twins = parts[0]

@@ -12,6 +12,8 @@ from deploy_robust.models.checkpoints import load_any, shipped
 from deploy_robust.training.crops import PairPool
 from deploy_robust.training.validation import validate
 
+PLAIN = [name for name in shipped() if not name.endswith("-robust")]
+
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_weights_say_how_they_were_made(name: str) -> None:
@@ -21,6 +23,26 @@ def test_shipped_weights_say_how_they_were_made(name: str) -> None:
     assert {source["split"] for source in info.record["data"]["sources"]} == {"train"}
     assert info.record["steps_done"] == info.record["plan"]["steps"]
     assert info.record["curve"][-1]["output_psnr"] == info.record["validation"]["output_psnr"]
+
+
+@pytest.mark.parametrize("plain", PLAIN)
+def test_twins_share_all_but_the_adversary(plain: str) -> None:
+    (network, one), (other, two) = load_any(plain), load_any(f"{plain}-robust")
+    assert network.identity == other.identity
+    assert two.record["started_from"] == one.weights_sha256
+    assert two.record["data"] == one.record["data"]
+    assert two.record["plan"]["seed"] == one.record["plan"]["seed"]
+    assert one.record["plan"]["adversary"] is None
+    assert two.record["plan"]["adversary"]["epsilon"] > 0
+
+
+@pytest.mark.parametrize("plain", PLAIN)
+def test_plain_twins_were_trained_to_the_end_of_their_curve(plain: str) -> None:
+    """A twin that is still learning would make any other training look good."""
+    record = load_any(plain)[1].record
+    rain = record["validation"]["input_psnr"]
+    gains = [point["output_psnr"] - rain for point in record["curve"]]
+    assert gains[-1] >= 0.95 * max(gains)
 
 
 def test_shipped_weights_stay_within_their_megabytes() -> None:

@@ -57,6 +57,7 @@ SEARCHES = ("local-credit", "suite")
 @click.option("--masking-scenes", type=click.IntRange(0), help="[default: by weights]")
 @click.option("--masking-level", default=4.0, type=click.FloatRange(0, min_open=True), help="Epsilon, n/255.")
 @click.option("--masking/--no-masking", default=True)
+@click.option("--search", "searches", default=SEARCHES, multiple=True, show_default=True, help="By queries alone.")
 @click.option("--queries", default=3000, type=click.IntRange(10), help="Of the searches by queries.")
 @click.option(
     "--control",
@@ -74,6 +75,7 @@ def main(
     masking_scenes: int | None,
     masking_level: float,
     masking: bool,
+    searches: tuple[str, ...],
     queries: int,
     control: Path | None,
     out: Path,
@@ -95,7 +97,7 @@ def main(
         jobs = [(TABLE, data, source, LEVELS) for data, source in sources.items()]
         if masking and n_masked:
             first = Limited(sources["scenes"], n_masked)
-            jobs += [(attack, "scenes", first, (masking_level,)) for attack in (STRONG, *SEARCHES)]
+            jobs += [(attack, "scenes", first, (masking_level,)) for attack in (STRONG, *searches)]
         for twin, file in _twins(name, control):
             sha256 = load_any(file)[1].weights_sha256
             # Figures of weights that have changed since say nothing any more.
@@ -156,7 +158,7 @@ def _labels(
 ) -> dict[str, Any]:
     attack, data, _, levels = job
     labels = {"weights": name, "twin": twin, "sha256": sha256, "data": data, "size": side, "image": image}
-    budget = {"queries": queries} if attack in SEARCHES else {}
+    budget = {} if attack in (TABLE, STRONG) else {"queries": queries}
     return {**labels, "attack": attack, "levels": list(levels), **budget}
 
 

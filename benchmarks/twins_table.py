@@ -52,7 +52,7 @@ def masking(measurements: Measurements) -> list[dict[str, Any]]:
     found = []
     for weights, data in _unique((m["weights"], m["data"]) for m in measurements if m["attack"] != TABLE):
         here = [m for m in measurements if (m["weights"], m["data"]) == (weights, data)]
-        attacks = _unique(m["attack"] for m in here if m["attack"] != TABLE)
+        attacks = _unique(_budgeted(m) for m in here if m["attack"] != TABLE)
         scores = {(twin, attack): _scores(here, twin, attack) for twin in TWINS for attack in (TABLE, *attacks)}
         if len(attacks) > 1:
             for twin in TWINS:
@@ -87,8 +87,13 @@ def masking(measurements: Measurements) -> list[dict[str, Any]]:
 
 def _scores(measurements: Measurements, twin: str, attack: str) -> dict[Case, float]:
     """PSNR of the FP32 engine behind an 8-bit camera."""
-    mine = [m for m in measurements if (m["twin"], m["attack"]) == (twin, attack)]
+    mine = [m for m in measurements if (m["twin"], _budgeted(m)) == (twin, attack)]
     return {(m["image"], level): value for m in mine for level, value in m["fp32 8-bit"].items()}
+
+
+def _budgeted(m: dict[str, Any]) -> str:
+    """The attack, with its queries where it counts them: another budget is another attack."""
+    return f"{m['attack']}, {m['queries']} queries" if "queries" in m else str(m["attack"])
 
 
 def _worst(scores: Sequence[dict[Case, float]]) -> dict[Case, float]:

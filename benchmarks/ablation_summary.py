@@ -35,8 +35,11 @@ REPRODUCED, NOT_REPRODUCED, NOT_DECIDABLE = "reproduced", "not reproduced", "not
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 """Lines of a page between which results stand."""
 
-OFF_SCALE, MARGIN = 4.0, 0.6
-"""Means this far below the median, dB, are drawn as an arrow at the edge of the plot, so far below the other dots."""
+OFF_SCALE = 4.0
+"""Means this far below the median, dB, are drawn as an arrow at the edge of the plot."""
+
+MARGIN = 0.6
+"""How far that edge lies below the lowest dot, dB."""
 
 COLUMNS = ("clean_psnr", "clean_ssim", "psnr_1", "psnr_2", "psnr_4", "psnr_8", "map_psnr", "map_ssim")
 HEADINGS = (

@@ -59,7 +59,7 @@ ROUNDS, WARM, TIMED = 3, 1, 3
 @click.option("--grid", default="small", type=click.Choice(sorted(GRIDS)))
 @click.option("--seconds", default=150.0, type=click.FloatRange(0, min_open=True), help="CPU seconds of each training.")
 @click.option("--seeds", default=3, type=click.IntRange(1))
-@click.option("--scenes", default=6, type=click.IntRange(1), help="Held-out scenes, 48 px.")
+@click.option("--scenes", default=4, type=click.IntRange(1), help="Held-out scenes, 48 px.")
 @click.option("--summary", is_flag=True, help="Train nothing; say what the results so far say.")
 @click.option("--out", default=RESULTS / "ablations.json", type=click.Path(path_type=Path))
 @click.option("--plot", default=None, type=click.Path(path_type=Path), help="Draws the results, .png.")

@@ -59,30 +59,31 @@ def masking(measurements: Measurements) -> list[dict[str, Any]]:
                 scores[twin, STRONGEST] = _worst([scores[twin, attack] for attack in (TABLE, *attacks)])
             attacks.append(STRONGEST)
         for attack in attacks:
-            before, after, usual_before, usual_after = (scores[t, a] for a in (attack, TABLE) for t in TWINS)
-            cases = sorted(before.keys() & after.keys() & usual_before.keys() & usual_after.keys())
+            of = {(twin, name): scores[twin, name] for twin in TWINS for name in (attack, TABLE)}
+            cases = sorted(set.intersection(*(set(each) for each in of.values())))
             for level in _unique(level for _, level in cases):
                 at = [case for case in cases if case[1] == level]
-                if len(at) < 2:
-                    continue
-                gain = mean_interval([after[case] - before[case] for case in at])
-                usual = mean_interval([usual_after[case] - usual_before[case] for case in at])
-                found.append(
-                    {
-                        "data": data,
-                        "weights": weights,
-                        "attack": attack,
-                        "epsilon": f"{level}/255",
-                        "images": len(at),
-                        "plain": round(fmean(before[case] for case in at), 2),
-                        "robust": round(fmean(after[case] for case in at), 2),
-                        "gain": [round(v, 2) for v in gain],
-                        "gain_pgd_20": [round(v, 2) for v in usual],
-                        "beyond_pgd_20": round(fmean(after[case] - usual_after[case] for case in at), 2),
-                        "share": round(gain.mean / usual.mean, 3) if usual.mean > 0 else None,
-                    }
-                )
+                if len(at) > 1:
+                    where = {"data": data, "weights": weights, "attack": attack, "epsilon": f"{level}/255"}
+                    found.append(where | _kept(of, attack, at))
     return found
+
+
+def _kept(scores: dict[tuple[str, str], dict[Case, float]], attack: str, cases: list[Case]) -> dict[str, Any]:
+    """What is left of the gain under PGD-20; scores by twin and attack."""
+    score = {key: [each[case] for case in cases] for key, each in scores.items()}
+    gain, usual = (
+        mean_interval([b - a for a, b in zip(score["plain", name], score["robust", name], strict=True)])
+        for name in (attack, TABLE)
+    )
+    return {
+        "images": len(cases),
+        **{twin: round(fmean(score[twin, attack]), 2) for twin in TWINS},
+        "gain": [round(v, 2) for v in gain],
+        "gain_pgd_20": [round(v, 2) for v in usual],
+        "beyond_pgd_20": round(fmean(score["robust", attack]) - fmean(score["robust", TABLE]), 2),
+        "share": round(gain.mean / usual.mean, 3) if usual.mean > 0 else None,
+    }
 
 
 def _scores(measurements: Measurements, twin: str, attack: str) -> dict[Case, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER = 2**31 - 1
@@ -25,8 +26,10 @@ def keep_freed_memory() -> None:
     Peak memory is as before; between two peaks it stays where it was. Does nothing under another C library than glibc,
     or where the environment configures the allocator.
     """
+    if sys.platform != "linux" or any(name in os.environ for name in _CHOICES):
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or any(name in os.environ for name in _CHOICES):
+    if mallopt is None:
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGEST)
     mallopt(_M_TRIM_THRESHOLD, _NEVER)

@@ -71,7 +71,7 @@ def narrow_layers(model: onnx.ModelProto) -> list[str]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     found = []
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        if node.op_type not in PROFILE.kinds:
             continue
         shape = shapes.get(node.input[1], ())
         if len(shape) < 2 or min(shape[:2]) < LEAST_CHANNELS or int(np.prod(shape[2:])) > MOST_TAPS:

@@ -11,12 +11,13 @@ from deploy_robust.app.comparing.judging import judge_engines
 from deploy_robust.app.comparing.rebuilds import built_again
 from deploy_robust.app.comparing.requests import GROUPS, LITERAL, OWN, SHIPPED, CompareRequest, NamedEngine
 from deploy_robust.app.pairs import open_pairs
+from deploy_robust.app.planning import cases_of_a_pair, pairs_of_attacks
 from deploy_robust.app.run_plan import COMPARING, versions
 from deploy_robust.app.screen import Screen
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.planners import Grid
 from deploy_robust.gate.policy import load_policy
-from deploy_robust.gate.records import CLEAN, ROWS
+from deploy_robust.gate.records import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,8 +107,10 @@ def compare(
         facts = everyone.start()
         plan = _plan(request, policy, pairs, facts)
         with SqliteStore.create_or_resume(request.out, plan) as store:
-            cases = ((CLEAN, 0.0), (ROWS, 0.0), *((c["name"], x) for c in facts.columns for x in policy.levels))
-            planner = Grid(tuple(pairs.ids()), cases, plan["batch"]["pairs"])
+            known_as = {column["name"]: column["attack"] for column in facts.columns}
+            clean, *attacked = cases_of_a_pair(policy, tuple(known_as), known_as)
+            only = pairs_of_attacks(policy, tuple(known_as), pairs.ids(), known_as)
+            planner = Grid(tuple(pairs.ids()), (clean, (ROWS, 0.0), *attacked), plan["batch"]["pairs"], only)
             screen = Screen(planner.size, len(store.finished()), on_progress, None)
             store.note(PLANNED, planner.size)
             store.note(ENDED, False)

@@ -6,13 +6,15 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from deploy_robust.app.terms import adaptive
 from deploy_robust.gate.planners import Chain, Grid, StopWhen, UntilDecided
+from deploy_robust.gate.policy import Scope
 from deploy_robust.gate.quantities import ENGINE
 from deploy_robust.gate.records import CLEAN, HIGH, LOW
 from deploy_robust.gate.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from deploy_robust.gate.planners import Planner
     from deploy_robust.gate.policy import Policy
@@ -20,9 +22,34 @@ if TYPE_CHECKING:
     from deploy_robust.gate.registration import Registration
 
 
-def cases_of_a_pair(policy: Policy, attacks: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """(attack, epsilon in grey levels) of everything that one pair goes through, clean first."""
-    return ((CLEAN, 0.0), *((name, level) for name in attacks for level in policy.levels))
+def cases_of_a_pair(
+    policy: Policy, attacks: Sequence[str], known_as: Mapping[str, str] | None = None
+) -> tuple[tuple[str, float], ...]:
+    """(attack, epsilon in grey levels) of everything that a pair goes through at most, clean first.
+
+    Args:
+        policy: What is asked for.
+        attacks: All attacks, in order.
+        known_as: Attack to its name in the policy, where it is neither that nor its adaptive one.
+    """
+    at = {name: scope.levels or policy.levels for name, scope in _scopes(policy, attacks, known_as)}
+    return ((CLEAN, 0.0), *((name, level) for name in attacks for level in policy.levels if level in at[name]))
+
+
+def pairs_of_attacks(
+    policy: Policy, attacks: Sequence[str], ids: Sequence[str], known_as: Mapping[str, str] | None = None
+) -> dict[str, frozenset[str]]:
+    """Attack to the pairs that it is run on, for attacks that are not run on all of them."""
+    scopes = _scopes(policy, attacks, known_as)
+    return {name: frozenset(scope.chosen(ids)) for name, scope in scopes if scope.pairs is not None}
+
+
+def _scopes(policy: Policy, attacks: Sequence[str], known_as: Mapping[str, str] | None) -> Iterator[tuple[str, Scope]]:
+    """Where each attack is run; one on the engine's own graph follows the attack that it is made of."""
+    everywhere = Scope()
+    scopes = {adaptive(name): scope for name, scope in policy.scopes.items()} | dict(policy.scopes)
+    for name in attacks:
+        yield name, scopes.get((known_as or {}).get(name, name), everywhere)
 
 
 def planner_of(
@@ -45,6 +72,7 @@ def planner_of(
         registration: Of tests by betting, which end the run when they are decided; None without them.
     """
     cases = cases_of_a_pair(policy, attacks)
+    only = pairs_of_attacks(policy, attacks, ids)
     # A run that was continued keeps the batches that it had: they end where its earlier registrations ended.
     ends = () if registration is None else tuple(count for count, _ in registration.grown)
     opening = min((policy.parity_pairs, *ends))
@@ -59,8 +87,8 @@ def planner_of(
         Chain(
             (
                 Grid(first, cases[:1], pairs_per_batch),
-                Grid(first, cases[1:], pairs_per_batch),
-                *(Grid(tuple(ids[start:end]), cases, pairs_per_batch) for start, end in pairwise(edges)),
+                Grid(first, cases[1:], pairs_per_batch, only),
+                *(Grid(tuple(ids[start:end]), cases, pairs_per_batch, only) for start, end in pairwise(edges)),
             )
         ),
         broken,

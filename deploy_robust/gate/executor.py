@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from deploy_robust.data.pairs import PairSource
     from deploy_robust.gate.crafting import PlannedAttack
+    from deploy_robust.gate.prepared import Prepared
     from deploy_robust.gate.probes import Probe
     from deploy_robust.gate.records import Batch, Delivery, Flight
     from deploy_robust.restorer import Restorer
@@ -55,6 +56,33 @@ DRIFT = "drift"
 
 _ULPS = 1e-6
 """Differences below this are the rounding of floats, far below a grey level."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attacked:
+    """What one attack found for cases of one size.
+
+    Attributes:
+        cases: The cases.
+        rows: The pair of each.
+        images: (N, 3, H, W) float32 in [0, 1], as the attack left them.
+        rounded: The same as a camera of 8 bits delivers them.
+        seen: SHA-256 of each 8-bit image.
+        facts: What the attack says of each row, (N,).
+        against: Role of the network that it was crafted on; None for attacks that look at none.
+        searched: Whether it was a search by queries.
+        whole_codes: Whether rounding changes nothing.
+    """
+
+    cases: tuple[Case, ...]
+    rows: tuple[Prepared, ...]
+    images: Tensor
+    rounded: Tensor
+    seen: tuple[str, ...]
+    facts: Mapping[str, Tensor]
+    against: str | None
+    searched: bool
+    whole_codes: bool
 
 
 class LocalExecutor:
@@ -210,67 +238,95 @@ class LocalExecutor:
     def _measure_attacked(
         self, name: str, cases: list[Case], images: dict[str, NDArray[np.uint8]], starts: Starts
     ) -> dict[Case, list[Measurement]]:
-        rows = [self._prepared(case.pair) for case in cases]
-        blanks = [Measurement(case, row.pair.scene, "", "8bit") for case, row in zip(cases, rows, strict=True)]
-        found: dict[Case, list[Measurement]] = {case: [] for case in cases}
+        """Crafts one attack for cases of one size, delivers what it found to every network and measures the answers."""
         planned = self._attacks[name]
-        against = planned.against
-        if against is not None:
-            if against not in self._subjects:
-                return found  # it was left out, because it ends the process
-            # An engine that fails on the clean image has nothing to be attacked; its defect is on record.
-            usable = [i for i, row in enumerate(rows) if not isinstance(self._answers.clean(row, against), Defect)]
-            cases, rows, blanks = [cases[i] for i in usable], [rows[i] for i in usable], [blanks[i] for i in usable]
-            if not cases:
-                return found
-        try:
-            crafted = self._craft(planned, cases, rows, starts)
-        except EngineDefect as defect:
-            for case, blank in zip(cases, blanks, strict=True):
-                found[case] = [replace(blank, role=against or "", defect=Defect(defect.kind, str(defect)))]
+        attacked, found = self._crafted(planned, cases, images, starts)
+        if attacked is None:
             return found
-        facts = {name: value.cpu() for name, value in crafted.facts.items()}
-        attacked = crafted.images.detach().cpu()
-        codes = codes_of(attacked)
-        seen = [keep_codes(code, images) for code in codes]
-        searched = planned.attack.access is Access.QUERIES
-        together = 1 if searched else len(cases)
-        rounded = codes.to(torch.float32) / 255
-        same = searched and bool((rounded - attacked).abs().max() < _ULPS)
         for delivery in self._deliveries:
-            if delivery == "float" and same:
+            if delivery == "float" and attacked.whole_codes:
                 continue  # a search that ends on 8-bit codes is measured once
-            delivered = rounded if delivery == "8bit" else attacked
             for role, restorer in self._subjects.items():
                 if role in self._clean_only:
                     continue
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
-                for i, output in enumerate(self._answers.in_parts(role, delivered, cases, delivery, together)):
-                    m = replace(
-                        blanks[i], role=role, delivery=delivery, input_image=seen[i] if delivery == "8bit" else ""
-                    )
-                    probe = self._probes.get(role) if delivery == "8bit" else None
-                    inside = probed(probe, restorer, delivered[i : i + 1])
-                    if isinstance(output, Defect):
-                        found[cases[i]].append(replace(m, values=inside, defect=output, input_image=seen[i]))
-                        continue
-                    values = inside | ({} if (truth := rows[i].truth) is None else self._score(output, truth))
-                    clean = self._answers.clean(rows[i], role)
-                    if not isinstance(clean, Defect):
-                        values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
-                    if role == against and delivery == "8bit":
-                        values |= {name: float(value[i]) for name, value in facts.items()}
-                    kept, evidence = "", dict[str, Any]()
-                    if delivery == "8bit":
-                        kept = keep(output, images) if role in self._kept else ""
-                        labels = rows[i].pair.labels
-                        looked, evidence = self._downstream.look(output, labels, images if kept else None)
-                        values |= looked
-                    found[cases[i]].append(replace(m, values=values, output_image=kept, evidence=evidence))
+                for case, measurement in self._delivered(role, attacked, delivery, images):
+                    found[case].append(measurement)
         if planned.attack.access is Access.GRADIENTS:
-            starts.take(cases, attacked, found)
+            starts.take(list(attacked.cases), attacked.images, found)
         return found
+
+    def _crafted(
+        self, planned: PlannedAttack, cases: list[Case], images: dict[str, NDArray[np.uint8]], starts: Starts
+    ) -> tuple[_Attacked | None, dict[Case, list[Measurement]]]:
+        """What an attack found, and an empty list for each case; None and the defects where the network failed."""
+        found: dict[Case, list[Measurement]] = {case: [] for case in cases}
+        rows = [self._prepared(case.pair) for case in cases]
+        against = planned.against
+        if against is not None:
+            if against not in self._subjects:
+                return None, found  # it was left out, because it ends the process
+            # An engine that fails on the clean image has nothing to be attacked; its defect is on record.
+            usable = [i for i, row in enumerate(rows) if not isinstance(self._answers.clean(row, against), Defect)]
+            cases, rows = [cases[i] for i in usable], [rows[i] for i in usable]
+            if not cases:
+                return None, found
+        try:
+            crafted = self._craft(planned, cases, rows, starts)
+        except EngineDefect as defect:
+            for case, row in zip(cases, rows, strict=True):
+                failed = Defect(defect.kind, str(defect))
+                found[case] = [Measurement(case, row.pair.scene, against or "", "8bit", defect=failed)]
+            return None, found
+        exact = crafted.images.detach().cpu()
+        codes = codes_of(exact)
+        rounded = codes.to(torch.float32) / 255
+        searched = planned.attack.access is Access.QUERIES
+        attacked = _Attacked(
+            cases=tuple(cases),
+            rows=tuple(rows),
+            images=exact,
+            rounded=rounded,
+            seen=tuple(keep_codes(code, images) for code in codes),
+            facts={name: value.cpu() for name, value in crafted.facts.items()},
+            against=against,
+            searched=searched,
+            whole_codes=searched and bool((rounded - exact).abs().max() < _ULPS),
+        )
+        return attacked, found
+
+    def _delivered(
+        self, role: str, attacked: _Attacked, delivery: Delivery, images: dict[str, NDArray[np.uint8]]
+    ) -> Iterator[tuple[Case, Measurement]]:
+        """Measures a network's answer to every attacked image."""
+        delivered = attacked.rounded if delivery == "8bit" else attacked.images
+        together = 1 if attacked.searched else len(attacked.cases)
+        cases = list(attacked.cases)
+        for i, output in enumerate(self._answers.in_parts(role, delivered, cases, delivery, together)):
+            case, row, seen = cases[i], attacked.rows[i], attacked.seen[i]
+            blank = Measurement(case, row.pair.scene, role, delivery, input_image=seen if delivery == "8bit" else "")
+            probe = self._probes.get(role) if delivery == "8bit" else None
+            inside = probed(probe, self._subjects[role], delivered[i : i + 1])
+            if isinstance(output, Defect):
+                yield case, replace(blank, values=inside, defect=output, input_image=seen)
+                continue
+            facts = attacked.facts if role == attacked.against and delivery == "8bit" else {}
+            values = inside | self._attacked_values(role, row, output) | {k: float(v[i]) for k, v in facts.items()}
+            kept, evidence = "", dict[str, Any]()
+            if delivery == "8bit":
+                kept = keep(output, images) if role in self._kept else ""
+                looked, evidence = self._downstream.look(output, row.pair.labels, images if kept else None)
+                values |= looked
+            yield case, replace(blank, values=values, output_image=kept, evidence=evidence)
+
+    def _attacked_values(self, role: str, row: Prepared, output: Tensor) -> dict[str, float]:
+        """The metrics of an answer to an attacked image."""
+        values = {} if row.truth is None else self._score(output, row.truth)
+        clean = self._answers.clean(row, role)
+        if not isinstance(clean, Defect):
+            values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
+        return values
 
     def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:
         return {name: float(metric(output, truth.to(output.device))[0]) for name, metric in self._metrics.items()}

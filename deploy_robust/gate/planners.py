@@ -6,13 +6,13 @@ measurements. So it draws nothing at random and looks at nothing but its own set
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from deploy_robust.gate.records import Batch, Case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from deploy_robust.gate.records import Measurement
 
@@ -53,22 +53,30 @@ class Grid:
         pairs: Ids of pairs, in the order in which they are measured.
         attacks: (attack name, epsilon in grey levels), in the order of the batch.
         pairs_per_batch: How many pairs are executed together.
+        only: Attack to the pairs that it is run on, where those are not all.
     """
 
     pairs: tuple[str, ...]
     attacks: tuple[tuple[str, float], ...]
     pairs_per_batch: int = 1
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def batches(self, history: History) -> Iterator[Batch]:  # noqa: ARG002  # a fixed grid looks at nothing
         """Yields the grid, pair by pair."""
         for start in range(0, len(self.pairs), self.pairs_per_batch):
-            group = self.pairs[start : start + self.pairs_per_batch]
-            yield tuple(Case(pair, attack, level) for pair in group for attack, level in self.attacks)
+            yield tuple(case for pair in self.pairs[start : start + self.pairs_per_batch] for case in self._of(pair))
 
     @property
     def size(self) -> int:
         """Number of cases."""
-        return len(self.pairs) * len(self.attacks)
+        return sum(len(self._of(pair)) for pair in self.pairs)
+
+    def _of(self, pair: str) -> list[Case]:
+        return [
+            Case(pair, attack, level)
+            for attack, level in self.attacks
+            if attack not in self.only or pair in self.only[attack]
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from deploy_robust.gate.records import DATASET, DEFAULT_CAP, FAILURE_RATE, MEAN_
 from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 SCHEMA_VERSION = 1
 DEFAULT = "default"
@@ -30,7 +30,27 @@ BOUNDED = ("clean-psnr", "attacked-psnr", "drift")
 """Quantities whose losses are bounded: PSNR of images that are cut to [0, 1] is never negative."""
 
 _BOUNDS = ("fidelity", "conversion", "conversion_max_abs")
-_REQUIREMENT = tuple(f.name for f in dataclasses.fields(Requirement))
+_REQUIREMENT = tuple(f.name for f in dataclasses.fields(Requirement) if f.name != "by_precision")
+_SCOPE = ("levels", "pairs")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where an attack of a policy is run, if not everywhere.
+
+    Attributes:
+        levels: Epsilons in grey levels; empty for all of the policy's.
+        pairs: So many of the run's pairs, spread evenly over them; None for all.
+    """
+
+    levels: tuple[float, ...] = ()
+    pairs: int | None = None
+
+    def chosen(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """The pairs that the attack sees, of all in their order."""
+        if self.pairs is None or self.pairs >= len(ids):
+            return tuple(ids)
+        return tuple(ids[index * len(ids) // self.pairs] for index in range(self.pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,7 @@ class Policy:
         places: Attack name to where the policy says it, for messages about its settings.
         attempt: For lines that are decided by betting: which test of the same claim on the same units this is, counted
             from 1; 0 where it is the only one.
+        scopes: Attack name to where it is run; attacks that are not named run on every pair at every epsilon.
     """
 
     name: str
@@ -62,6 +83,7 @@ class Policy:
     requirements: tuple[Requirement, ...]
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
     attempt: int = 0
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
 
     def for_engine(self, precision: str, references: Collection[str]) -> tuple[Requirement, ...]:
         """All requirements on an engine: parity against the references that exist, then the lines of the policy.
@@ -93,7 +115,11 @@ class Policy:
                     minimum_pairs=self.parity_pairs,
                 )
             )
-        return (*lines, *self.requirements)
+        return (*lines, *(line for each in self.requirements if (line := each.at(precision)) is not None))
+
+    def unbounded(self, precision: str) -> tuple[str, ...]:
+        """Names of requirements that judge other precisions only; their figures are reported."""
+        return tuple(dict.fromkeys(each.name for each in self.requirements if each.at(precision) is None))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -101,14 +127,30 @@ class Policy:
         return tuple(dict.fromkeys(need for line in self.requirements if (need := quantity(line.quantity).needs)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for the run's plan and report."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "places"}
+        """Plain data for the run's plan and report; what was not made use of is left out, as in older runs."""
+        data = {key: value for key, value in dataclasses.asdict(self).items() if key != "places"}
+        for line in data["requirements"]:
+            if not line["by_precision"]:
+                del line["by_precision"]
+        if not self.scopes:
+            del data["scopes"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
         """A policy from what `to_dict` gave, also by way of JSON."""
-        lines = [Requirement(**{**line, "levels": tuple(line["levels"])}) for line in data["requirements"]]
-        return cls(**{**data, "levels": tuple(data["levels"]), "requirements": tuple(lines)})
+        lines = [
+            Requirement(
+                **{
+                    **line,
+                    "levels": tuple(line["levels"]),
+                    "by_precision": {name: tuple(limits) for name, limits in line.get("by_precision", {}).items()},
+                }
+            )
+            for line in data["requirements"]
+        ]
+        scopes = {name: Scope(tuple(scope["levels"]), scope["pairs"]) for name, scope in data.get("scopes", {}).items()}
+        return cls(**{**data, "levels": tuple(data["levels"]), "requirements": tuple(lines), "scopes": scopes})
 
 
 def load_policy(source: str | Path | Policy) -> Policy:
@@ -184,25 +226,47 @@ class _Reader:
             raise self._error("attempt", f"attempts are counted from 1; 0 means that there is one only (got {attempt})")
         if not requirements:
             raise self._error("requirement", "a policy needs at least one [[requirement]]: nothing would be judged")
+        attacks, scopes = self._attacks(data, levels)
+        if scopes and any(line.by_betting for line in requirements):
+            raise self._error(
+                next(iter(scopes)), "a line by betting needs every attack on every unit: leave out pairs and levels"
+            )
         return Policy(
             name=self._get(data, "name", str, Path(self._where).stem),
             minimum_scenes=self._get(data, "minimum_scenes", int, 1),
             levels=levels,
             camera_bits=bits,
-            attacks=(attacks := self._attacks(data)),
+            attacks=attacks,
             parity_pairs=pairs,
             parity=parity,
             requirements=requirements,
             places={name: self._place(name) for name in attacks},
             attempt=attempt,
+            scopes=scopes,
         )
 
-    def _attacks(self, data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        attacks: dict[str, dict[str, Any]] = self._get(data, "attacks", dict, {})
-        for name, settings in attacks.items():
-            if not isinstance(settings, dict):
+    def _attacks(
+        self, data: dict[str, Any], levels: tuple[float, ...]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Scope]]:
+        """Settings of each attack, and the scope of those that have one."""
+        attacks: dict[str, dict[str, Any]] = {}
+        scopes: dict[str, Scope] = {}
+        for name, table in self._get(data, "attacks", dict, {}).items():
+            if not isinstance(table, dict):
                 raise self._error(name, f"attacks.{name} must be a table of settings, like [attacks.{name}]")
-        return attacks
+            attacks[name] = {key: value for key, value in table.items() if key not in _SCOPE}
+            if attacks[name].keys() == table.keys():
+                continue
+            scopes[name] = scope = Scope(self._levels(table, "levels"), self._get(table, "pairs", int, None))
+            self._among(scope.levels, levels, name, f"attack {name}")
+            if scope.pairs is not None and scope.pairs < 1:
+                raise self._error(name, f"attack {name}: pairs must be at least 1 (got {scope.pairs})")
+        return attacks, scopes
+
+    def _among(self, asked: tuple[float, ...], levels: tuple[float, ...], word: str, who: str) -> None:
+        if missing := sorted(set(asked) - set(levels)):
+            text = ", ".join(f"{level:g}" for level in missing)
+            raise self._error(word, f"{who} asks for epsilon {text}: not in threat.levels")
 
     def _requirement(self, line: Any, levels: tuple[float, ...]) -> Requirement:
         if not isinstance(line, dict):
@@ -218,8 +282,17 @@ class _Reader:
         if statistic not in _STATISTICS:
             known = instead_of(str(statistic), _STATISTICS)
             raise self._error(str(statistic), f"unknown statistic {statistic!r}: {known}")
-        bounds = [self._get(line, key, float, None) for key in ("at_least", "at_most")]
-        if bounds == [None, None]:
+        low, high = (self._bound(line, key) for key in ("at_least", "at_most"))
+        tables = [each for each in (low, high) if isinstance(each, dict)]
+        by_precision = {
+            precision: (self._of(low, precision), self._of(high, precision))
+            for precision in _PRECISIONS
+            if any(precision in table for table in tables)
+        }
+        bounds = [None if isinstance(each, dict) else each for each in (low, high)]
+        if by_precision and bounds != [None, None]:
+            raise self._error(line["name"], f"requirement {line['name']}: give both bounds by precision, or neither")
+        if bounds == [None, None] and not by_precision:
             raise self._error(line["name"], f"requirement {line['name']} needs at_least or at_most")
         confidence = self._get(line, "confidence", float, 0.95)
         if not 0 < confidence < 1:
@@ -228,9 +301,7 @@ class _Reader:
         if quantity(line["quantity"]).per_level != bool(at):
             need = "needs levels, like [1, 2, 4]" if not at else "is measured on clean images and takes no levels"
             raise self._error(line["quantity"], f"requirement {line['name']}: {line['quantity']} {need}")
-        if missing := sorted(set(at) - set(levels)):
-            text = ", ".join(f"{level:g}" for level in missing)
-            raise self._error(line["name"], f"requirement {line['name']} asks for epsilon {text}: not in threat.levels")
+        self._among(at, levels, line["name"], f"requirement {line['name']}")
         requirement = Requirement(
             name=self._get(line, "name", str, ""),
             quantity=line["quantity"],
@@ -243,7 +314,12 @@ class _Reader:
             gates=self._get(line, "gates", bool, True),
             p0=self._get(line, "p0", float, None),
             cap=self._get(line, "cap", float, 40.0),
+            by_precision=by_precision,
         )
+        if by_precision and requirement.by_betting:
+            raise self._error(
+                line["name"], f"requirement {line['name']}: a line by betting has one bound for all engines"
+            )
         if statistic == DATASET and quantity(requirement.quantity).pooled is None:
             known = ", ".join(name for name, each in QUANTITIES.items() if each.pooled is not None)
             complaint = f"there is no {requirement.quantity} over a dataset: the statistic dataset goes with {known}"
@@ -251,6 +327,18 @@ class _Reader:
         if complaint := betting_complaint(requirement):
             raise self._error(line["name"], f"requirement {line['name']}: {complaint}")
         return requirement
+
+    def _bound(self, line: dict[str, Any], key: str) -> float | dict[str, float] | None:
+        """A bound: one number, or a table of them by precision."""
+        if not isinstance(line.get(key), dict):
+            return self._get(line, key, float, None)  # type: ignore[no-any-return]
+        table: dict[str, Any] = line[key]
+        self._known(table, _PRECISIONS)
+        return {precision: self._get(table, precision, float, None) for precision in table}
+
+    @staticmethod
+    def _of(bound: float | dict[str, float] | None, precision: str) -> float | None:
+        return bound.get(precision) if isinstance(bound, dict) else None
 
     def _levels(self, table: dict[str, Any], key: str) -> tuple[float, ...]:
         levels: list[int | float] = self._get(table, key, list, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +40,9 @@ Delivery = Literal["8bit", "float"]
 
 Statistic = Literal["mean", "min", "max", "dataset", "failure_rate", "mean_at_least"]
 """What a requirement bounds."""
+
+Limits = tuple[float | None, float | None]
+"""Lower and upper bound of a statistic; None where that side is open."""
 
 DATASET: Statistic = "dataset"
 """A figure over all images taken together, as mIoU and AP are published; decided by a bootstrap over scenes."""
@@ -186,6 +189,8 @@ class Requirement:
         gates: False for a line that can only keep the run from passing, never fail it.
         p0: For a failure rate: the rate that separates PASS from FAIL.
         cap: For `mean_at_least`: values above it count as it, in the quantity's unit.
+        by_precision: For a bound that depends on what the engine computes in: precision to its (lower, upper) bound.
+            `at_least` and `at_most` are None then; `at` gives the line for one precision.
     """
 
     name: str
@@ -199,6 +204,16 @@ class Requirement:
     gates: bool = True
     p0: float | None = None
     cap: float = DEFAULT_CAP
+    by_precision: Mapping[str, Limits] = field(default_factory=dict)
+
+    def at(self, precision: str) -> Requirement | None:
+        """The line as it binds an engine of that precision; None where it does not judge such engines."""
+        if not self.by_precision:
+            return self
+        if precision not in self.by_precision:
+            return None
+        low, high = self.by_precision[precision]
+        return replace(self, at_least=low, at_most=high, by_precision={})
 
     @property
     def by_betting(self) -> bool:

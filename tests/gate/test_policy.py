@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from deploy_robust.app.planning import planner_of
 from deploy_robust.errors import PolicyError
-from deploy_robust.gate.policy import load_policy
+from deploy_robust.gate.policy import Policy, load_policy
 from deploy_robust.gate.quantities import QUANTITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from deploy_robust.gate.records import Measurement
 
 LINE = '[[requirement]]\nname = "gain"\nquantity = "clean-gain"\nat_least = 3\n'
 HEAD = "schema = 1\n[threat]\nlevels = [1, 2]\n"
@@ -59,6 +64,19 @@ def test_an_engine_of_unknown_precision_needs_bounds() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        (
+            HEAD + "[attacks.corners]\nlevels = [4]\n" + LINE,
+            "line 4: attack corners asks for epsilon 4: not in",
+        ),
+        (HEAD + "[attacks.corners]\npairs = 0\n" + LINE, "pairs must be at least 1"),
+        (
+            HEAD + LINE.replace("at_least = 3", "at_least = { fp31 = 3 }"),
+            "unknown key 'fp31': did you mean 'fp32'",
+        ),
+        (
+            HEAD + LINE.replace("at_least = 3", "at_least = { fp32 = 3 }\nat_most = 4"),
+            "both bounds by precision, or neither",
+        ),
         ("schema = [\n", "is not TOML"),
         ("schema = 2\n" + LINE, "line 1: schema must be 1"),
         (HEAD + "minimum_scene = 3\n", "line 4: unknown key 'minimum_scene'"),
@@ -98,3 +116,37 @@ def test_a_missing_policy_is_told(tmp_path: Path) -> None:
 
 def test_the_unpaired_policy_needs_no_ground_truth() -> None:
     assert not [r.name for r in load_policy("unpaired").requirements if QUANTITIES[r.quantity].needs_truth]
+
+
+class Nothing:
+    """A history without measurements."""
+
+    latest = ()
+
+    def everything(self) -> Iterator[Measurement]:
+        return iter(())
+
+
+SCOPED = HEAD + "[attacks.uniform]\n[attacks.corners]\nlevels = [2]\npairs = 3\n" + LINE
+
+
+def test_an_attack_may_run_on_some_pairs_at_some_epsilons(tmp_path: Path) -> None:
+    (tmp_path / "scoped.toml").write_text(SCOPED)
+    policy = load_policy(tmp_path / "scoped.toml")
+    assert policy.attacks == {"uniform": {}, "corners": {}}
+    ids = [f"p{i}" for i in range(9)]
+    planner = planner_of(policy, ["uniform", "corners"], ids, (), 2)
+    cases = [case for batch in planner.batches(Nothing()) for case in batch]
+    assert len(cases) == len(set(cases)) == planner.size == 9 * 3 + 3
+    assert [(c.pair, c.level) for c in cases if c.attack == "corners"] == [("p0", 2), ("p3", 2), ("p6", 2)]
+    assert Policy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
+
+
+def test_a_bound_may_depend_on_the_precision(tmp_path: Path) -> None:
+    line = '[[requirement]]\nname = "gain"\nquantity = "clean-gain"\nat_least = { fp32 = 3, int8 = 2 }\n'
+    (tmp_path / "p.toml").write_text(HEAD + line)
+    policy = load_policy(tmp_path / "p.toml")
+    bounds = {name: [r.at_least for r in policy.for_engine(name, ())] for name in ("fp32", "int8", "fp16")}
+    assert bounds == {"fp32": [3], "int8": [2], "fp16": []}
+    assert (policy.unbounded("fp16"), policy.unbounded("fp32")) == (("gain",), ())
+    assert Policy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy

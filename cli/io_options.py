@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,19 +102,14 @@ def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     from deploy_robust.artefact.io_description import IODescription
+    from deploy_robust.boundary import MalformedError, parse_json, read_text
     from deploy_robust.errors import ArtefactError
 
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read --io-file {path}: {error.strerror}; check the path") from error
-    except ValueError as error:
-        raise ArtefactError(
-            f'--io-file {path} is no JSON ({error}): write an object like {{"range": [0, 255]}}'
-        ) from error
-    if not isinstance(data, dict):
-        raise ArtefactError(f'--io-file {path} is no JSON object: write one like {{"range": [0, 255]}}')
-    if data.get("dtype") == "uint8":
+        data = parse_json(read_text(path))
+    except MalformedError as error:
+        raise ArtefactError(f'--io-file {path} {error}: write a JSON object like {{"range": [0, 255]}}') from error
+    if isinstance(data, dict) and data.get("dtype") == "uint8":
         data.setdefault("range", [0, 255])
     checked = IODescription.from_dict(data, f"--io-file {path}")
     return {name: getattr(checked, name) for name in data}

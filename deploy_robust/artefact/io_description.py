@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from deploy_robust.boundary import MalformedError, validated
 from deploy_robust.errors import ArtefactError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Layout = Literal["NCHW", "NHWC"]
 Colour = Literal["RGB", "BGR"]
@@ -17,6 +16,12 @@ ElementType = Literal["float32", "float16", "uint8"]
 
 SMALLEST_SIDE = 32
 """Images with a side below this many pixels are refused everywhere."""
+
+LARGEST_SIDE = 65_536
+"""Sides above this many pixels are refused: what asks for them is damaged."""
+
+LARGEST_BATCH = 4096
+"""Likewise batches of more images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,11 @@ class SizeRule:
 
     multiple: int = 1
     fixed: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, sides in (("multiple", (self.multiple,)), ("fixed", self.fixed or ())):
+            if wrong := [side for side in sides if not 1 <= side <= LARGEST_SIDE]:
+                raise UsageError(f"size.{name} must lie between 1 and {LARGEST_SIDE} pixels (got {wrong[0]})")
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """The smallest accepted size that holds (height, width).
@@ -87,6 +97,9 @@ class IODescription:
         for name, allowed in (("layout", Layout), ("colour", Colour), ("dtype", ElementType)):
             if getattr(self, name) not in get_args(allowed):
                 raise UsageError(f"{name} must be one of {', '.join(get_args(allowed))} (got {getattr(self, name)!r})")
+        for name in ("range", "output_range", "mean", "std"):
+            if not all(math.isfinite(number) for number in getattr(self, name) or ()):
+                raise UsageError(f"{name} must hold finite numbers (got {getattr(self, name)})")
         for bounds in (self.range, self.output_range):
             if bounds is not None and not bounds[0] < bounds[1]:
                 raise UsageError(f"a range must rise, like 0,255 (got {bounds[0]:g},{bounds[1]:g})")
@@ -94,6 +107,8 @@ class IODescription:
             raise UsageError(f"std must be positive (got {self.std})")
         if self.dtype == "uint8" and self.range != (0.0, 255.0):
             raise UsageError(f"uint8 input means range 0,255 (got {self.range[0]:g},{self.range[1]:g})")
+        if self.batch is not None and not 1 <= self.batch <= LARGEST_BATCH:
+            raise UsageError(f"batch must lie between 1 and {LARGEST_BATCH} images (got {self.batch})")
 
     @property
     def native_output_range(self) -> tuple[float, float]:
@@ -105,21 +120,13 @@ class IODescription:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], where: str = "the I/O description") -> IODescription:
+    def from_dict(cls, data: Any, where: str = "the I/O description") -> IODescription:
         """The reverse of `to_dict`.
 
         Raises:
             ArtefactError: A key is unknown or a value has the wrong form.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise ArtefactError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         try:
-            if isinstance(values.get("size"), dict):
-                size = dict(values["size"])
-                size["fixed"] = None if size.get("fixed") is None else tuple(size["fixed"])
-                values["size"] = SizeRule(**size)
-            return cls(**values)
-        except (TypeError, UsageError) as error:
-            raise ArtefactError(f"{where} is not usable: {error}") from error
+            return validated(cls, data)
+        except MalformedError as error:
+            raise ArtefactError(f"{where} {error}") from error

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
 
 from deploy_robust import __version__
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.artefact.hashing import sha256_of
 from deploy_robust.artefact.io_description import IODescription
-from deploy_robust.errors import ArtefactError
+from deploy_robust.boundary import MalformedError, parse_json, read_text, shown, versioned
+from deploy_robust.errors import ArtefactError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = 1
 """Version of the manifest's form; a reader refuses one that it does not know."""
+
+_REQUIRED = ("model", "source", "graph", "calibration", "parity")
+"""Keys that every manifest has, if only as null: without one of them an engine would lose its source in silence."""
+
+Count = Annotated[int, Ge(0)]
 
 IDENTICAL = "identical"
 """Stands for the infinite PSNR of two equal images, which JSON cannot hold."""
@@ -35,6 +43,12 @@ class FileRecord:
 
     file: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        if self.file in ("", ".", "..") or any(sign in self.file for sign in "/\\\0"):
+            raise UsageError(
+                f"file must be a name without a folder: what belongs together lies together (got {shown(self.file)})"
+            )
 
     @classmethod
     def of(cls, path: Path) -> FileRecord:
@@ -73,7 +87,7 @@ class CalibrationRecord:
     """
 
     source: Mapping[str, Any]
-    count: int
+    count: Count
     method: str
     sha256: str
 
@@ -92,7 +106,7 @@ class ParityFigure:
 
     reference: str
     size: tuple[int, int]
-    images: int
+    images: Count
     psnr_db: float | str
     max_abs: float
 
@@ -113,7 +127,7 @@ class CrossCheckRecord:
 
     tool: str
     reference: str
-    images: int
+    images: Count
     psnr_db: float | str
     max_abs: float
     inputs: FileRecord
@@ -197,27 +211,6 @@ def read_manifest(artefact: Path) -> Manifest | None:
 def _parse(path: Path) -> Manifest:
     remedy = "export the artefact again, or remove the manifest to check it as a foreign file"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"the manifest {path} is damaged ({error}): {remedy}") from error
-    schema = data.pop("schema", None) if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise ArtefactError(f"the manifest {path} has schema {schema!r} and this version reads {SCHEMA}: {remedy}")
-    try:
-        data["io"] = IODescription.from_dict(data["io"], f"the I/O description in {path}")
-        data["artefact"] = FileRecord(**data["artefact"])
-        for key, record in (
-            ("model", ModelRecord),
-            ("calibration", CalibrationRecord),
-            ("source", FileRecord),
-            ("graph", FileRecord),
-        ):
-            data[key] = None if data[key] is None else record(**data[key])
-        if (check := data.get("cross_check")) is not None:
-            files = {key: FileRecord(**check[key]) for key in ("inputs", "outputs")}
-            data["cross_check"] = CrossCheckRecord(**{**check, **files})
-        data["companions"] = tuple(FileRecord(**entry) for entry in data.get("companions", ()))
-        data["parity"] = tuple(ParityFigure(**{**figure, "size": tuple(figure["size"])}) for figure in data["parity"])
-        return Manifest(**data)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"the manifest {path} lacks or misnames a field ({error}): {remedy}") from error
+        return versioned(Manifest, parse_json(read_text(path)), SCHEMA, _REQUIRED)
+    except MalformedError as error:
+        raise ArtefactError(f"the manifest {path} {error}: {remedy}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from deploy_robust.artefact.io_description import ElementType, IODescription, SizeRule
+from deploy_robust.boundary import MalformedError, parse_json, validated
 from deploy_robust.errors import ArtefactError, first_line
 
 if TYPE_CHECKING:
@@ -73,12 +73,9 @@ class GraphFacts:
             return self.complete(self._guess())
         where = f"metadata {METADATA_PREFIX}io"
         try:
-            data = json.loads(stored)
-        except ValueError as error:
-            raise ArtefactError(f"{where} is damaged ({error}): export the file again") from error
-        if not isinstance(data, dict):
-            raise ArtefactError(f"{where} is not a JSON object: export the file again")
-        return self.complete(IODescription.from_dict(data, where))
+            return self.complete(validated(IODescription, parse_json(stored)))
+        except MalformedError as error:
+            raise ArtefactError(f"{where} {error}: export the file again") from error
 
     def _guess(self) -> IODescription:
         dtype = _element_type(self.image)

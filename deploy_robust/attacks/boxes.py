@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy_robust.boundary import parse_json, read_text, validated
 from deploy_robust.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class Boxes:
             except ValueError as error:
                 raise UsageError(f"boxes {text!r} cannot be read ({error}): {_HOW}") from None
         try:
-            found = json.loads(Path(text).read_text(encoding="utf-8"))
-            return cls(text, {str(key): tuple(_corners(box) for box in value) for key, value in found.items()})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            found = validated(dict[str, tuple[Corners, ...]], parse_json(read_text(Path(text))))
+            return cls(text, {key: tuple(_corners(box) for box in value) for key, value in found.items()})
+        except ValueError as error:
             raise InputError(
                 f'{text} is no file of boxes ({error}): write an object like {{"pair id": [[x0, y0, x1, y1]], "*": []}}'
             ) from None

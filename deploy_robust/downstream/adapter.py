@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from deploy_robust.artefact.io_description import IODescription, SizeRule
+from annotated_types import Ge, Le, MinLen
+
+from deploy_robust.artefact.io_description import LARGEST_SIDE, Colour, ElementType, IODescription, Layout, SizeRule
+from deploy_robust.boundary import MalformedError, line_of, parse_json, parse_toml, read_text, validated
 from deploy_robust.errors import InputError, UsageError
 from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 Task = Literal["segmentation", "detection"]
 Form = Literal["scores", "labels", "rows", "yolo", "parts", "centres"]
 BoxForm = Literal["xyxy", "xywh", "cxcywh"]
+Side = Annotated[int, Ge(1), Le(LARGEST_SIDE)]
 
 FORMS: Mapping[Task, tuple[Form, ...]] = {
     "segmentation": ("scores", "labels"),
@@ -27,9 +29,6 @@ FORMS: Mapping[Task, tuple[Form, ...]] = {
 
 IGNORE = "ignore"
 """In a class map: detections of the class are dropped; pixels of it count as none of the labelled classes."""
-
-_TOP = ("model", "task", "classes", "input", "output", "map")
-_INPUT = ("size", "multiple", "range", "mean", "std", "layout", "colour", "dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +115,58 @@ class Adapter:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class DownstreamInput:
+    """The table ``input`` of a description; see `Adapter` and `IODescription`."""
+
+    size: tuple[Side, Side] | None = None
+    multiple: Side = 1
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    layout: Layout = "NCHW"
+    colour: Colour = "RGB"
+    dtype: ElementType = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class DownstreamNetwork:
+    """A description as its file spells it.
+
+    Attributes:
+        model: The model's file, seen from the description's folder.
+        task: What its answer means.
+        classes: Its classes.
+        output: How its answer is read.
+        input: What it takes.
+        map: Its name of a class to the labels' name, or to `IGNORE`.
+    """
+
+    model: Annotated[str, MinLen(1)]
+    task: Task
+    classes: tuple[str, ...]
+    output: Reading
+    input: DownstreamInput = field(default_factory=DownstreamInput)
+    map: Mapping[str, str] = field(default_factory=dict)
+
+    def adapter(self) -> Adapter:
+        """The description as the wrapper takes it.
+
+        Raises:
+            UsageError: Parts of it contradict each other.
+        """
+        given = dataclasses.asdict(self.input)
+        size, multiple = given.pop("size"), given.pop("multiple")
+        return Adapter(
+            task=self.task,
+            classes=self.classes,
+            io=IODescription(**given, size=SizeRule(multiple=multiple)),
+            reading=self.output,
+            size=size,
+            renamed=self.map,
+        )
+
+
 def read_adapter(path: Path) -> tuple[Adapter, Path]:
     """Reads a description in TOML or JSON.
 
@@ -125,44 +176,15 @@ def read_adapter(path: Path) -> tuple[Adapter, Path]:
     Raises:
         InputError: The file is missing or malformed; the message names the key.
     """
+    table = path.suffix.lower() != ".json"
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the description {path}: {error}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is no {'JSON' if path.suffix.lower() == '.json' else 'TOML'}: {error}") from error
+        text = read_text(path)
+        network = validated(DownstreamNetwork, parse_toml(text) if table else parse_json(text))
+    except MalformedError as error:
+        line = line_of(text, error.problems[0].place) if table and error.problems else None
+        said = "; ".join(problem.said for problem in error.problems) or str(error)
+        raise InputError(f"the description {path}{f', line {line}' if line else ''}: {said}") from error
     try:
-        return _adapter(data), path.parent / str(data["model"])
-    except (UsageError, TypeError, KeyError) as error:
-        said = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{path}: {said}") from error
-
-
-def _adapter(data: Any) -> Adapter:
-    if not isinstance(data, dict):
-        raise UsageError("a description is a table of keys")
-    _known(data, _TOP, "")
-    given = dict(data.get("input", {}))
-    _known(given, _INPUT, "input.")
-    size, multiple = given.pop("size", None), int(given.pop("multiple", 1))
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    for key in ("range", "mean", "std"):
-        if key in values:
-            values[key] = tuple(float(number) for number in values[key])
-    output = dict(data["output"])
-    _known(output, [f.name for f in dataclasses.fields(Reading)], "output.")
-    return Adapter(
-        task=data["task"],
-        classes=tuple(data["classes"]),
-        io=IODescription(**values, size=SizeRule(multiple=multiple)),
-        reading=Reading(**output),
-        size=None if size is None else (int(size[0]), int(size[1])),
-        renamed=dict(data.get("map", {})),
-    )
-
-
-def _known(table: Mapping[str, Any], known: Any, where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise UsageError(f"unknown key {where}{key}: {instead_of(key, list(known))}")
+        return network.adapter(), path.parent / network.model
+    except UsageError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -17,6 +17,7 @@ from deploy_robust.models.derainer import ModelIdentity
 from deploy_robust.models.registry import MODELS
 from deploy_robust.models.weights_file import (
     SUFFIX,
+    build_recorded,
     load_strictly,
     read_weights,
     require_file,
@@ -91,14 +92,11 @@ def load_checkpoint(path: Path) -> tuple[Derainer, CheckpointInfo]:
     Raises:
         CheckpointError: The file is missing, damaged, of another kind, or its weights do not fit.
     """
-    metadata, state = read_weights(path, FORMAT)
-    identity = ModelIdentity(metadata["model"], metadata["preset"], metadata["arguments"])
-    try:
-        model = MODELS.create(identity.name, identity.preset, **identity.arguments)
-    except UsageError as error:
-        raise CheckpointError(f"{path} holds weights of a model that this version cannot build: {error}") from error
+    record, state = read_weights(path, FORMAT)
+    identity = ModelIdentity(record.model, record.preset, record.arguments)
+    model = build_recorded(record, MODELS.create, path)
     load_strictly(model, state, path, str(model.identity))
-    return model.eval(), CheckpointInfo(identity, metadata["weights_sha256"], metadata["record"], origin=str(path))
+    return model.eval(), CheckpointInfo(identity, record.weights_sha256, record.record, origin=str(path))
 
 
 def load_official(name: str, preset: str, path: Path) -> tuple[Derainer, CheckpointInfo]:

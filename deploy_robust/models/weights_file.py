@@ -4,26 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from deploy_robust.artefact.files import write_bytes
-from deploy_robust.errors import CheckpointError, UsageError
+from deploy_robust.boundary import MalformedError, parse_json, shown, validated
+from deploy_robust.errors import CheckpointError, UsageError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import nn
 
+M = TypeVar("M", bound="nn.Module")
 SUFFIX = ".safetensors"
+
+MOST_PARAMETERS = 500_000_000
+"""A file that asks for a network of more parameters (2 GB in float32) is refused before anything is built."""
+
+_MOST_TENSORS = 50_000
 
 # One JSON string under one key: safetensors writes its metadata in random order, and one key has only one order.
 _METADATA_KEY = "deploy_robust"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """What a weights file says of itself.
+
+    Attributes:
+        format: Which of our formats it is.
+        model: Name of the network in its registry.
+        preset: Its preset.
+        arguments: All arguments of its constructor.
+        record: How it was trained; plain data.
+        weights_sha256: Hash of the weights (`weights_sha256`).
+    """
+
+    format: str
+    model: str
+    preset: str
+    arguments: Mapping[str, Any]
+    record: Mapping[str, Any]
+    weights_sha256: str
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
@@ -60,7 +91,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str
     return digest
 
 
-def read_weights(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_weights(path: Path, form: str) -> tuple[CheckpointRecord, dict[str, Tensor]]:
     """Metadata and weights of a file that `write_weights` wrote.
 
     Args:
@@ -80,17 +111,52 @@ def read_weights(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Tenso
     if text is None:
         raise CheckpointError(f"{path} has no deploy-robust metadata: save it with deploy_robust.models.checkpoints")
     try:
-        metadata: dict[str, Any] = json.loads(text)
-        missing = {"format", "model", "preset", "arguments", "weights_sha256", "record"} - set(metadata)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: its metadata is not JSON ({error})") from error
-    if missing or metadata["format"] != form:
-        raise CheckpointError(f"{path} is of another format than {form!r} (got {metadata.get('format')!r})")
-    if weights_sha256(state) != metadata["weights_sha256"]:
+        data = parse_json(text)
+        if isinstance(data, dict) and data.get("format") != form:
+            raise CheckpointError(f"{path} is of another format than {form!r} (got {shown(data.get('format'))})")
+        metadata = validated(CheckpointRecord, data)
+    except MalformedError as error:
+        raise CheckpointError(f"{path}: its metadata {error}: copy it again") from error
+    if weights_sha256(state) != metadata.weights_sha256:
         raise CheckpointError(
             f"{path}: the weights do not have the hash that the file states: it is damaged, copy it again"
         )
     return metadata, state
+
+
+def build_recorded(record: CheckpointRecord, create: Callable[..., M], path: Path) -> M:
+    """The network that a weights file asks for, with fresh weights.
+
+    It is built without memory first: what a file asks for may be anything.
+
+    Args:
+        record: What the file says.
+        create: Makes a network of a name, a preset and arguments.
+        path: For messages.
+
+    Raises:
+        CheckpointError: Nobody can build it, or it has more parameters than `MOST_PARAMETERS`.
+    """
+    counts = [0, 0]
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        counts[0] += 0 if parameter is None else parameter.numel()
+        counts[1] += 1
+        if counts[0] > MOST_PARAMETERS or counts[1] > _MOST_TENSORS:
+            raise UsageError(f"it has more than {MOST_PARAMETERS:,} parameters or {_MOST_TENSORS:,} tensors")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            create(record.model, record.preset, **record.arguments)
+    except Exception as error:  # the arguments are a stranger's: whatever they provoke, nobody can build it
+        reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}, {first_line(error)}"
+        raise CheckpointError(
+            f"{path} holds weights of a network that this version cannot build: {reason}; copy the file again"
+        ) from error
+    finally:
+        hook.remove()
+    return create(record.model, record.preset, **record.arguments)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path, what: str) -> None:

@@ -6,13 +6,15 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le, MinLen
+
+from deploy_robust.artefact.io_description import LARGEST_SIDE, SMALLEST_SIDE
+from deploy_robust.boundary import Figure, Holding, MalformedError, parse_json, versioned
 from deploy_robust.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SCHEMA = 1
 """Version of the index's form; a reader refuses one that it does not know."""
@@ -21,9 +23,32 @@ INDEX = "set.json"
 SUMS = "SHA256SUMS"
 """The hashes of all images once more, for ``sha256sum -c`` on a machine without Python."""
 
+MOST_BYTES = 512 * 2**20
+"""An index of more bytes is refused."""
+
 INPUTS, TRUTH, LABELS = "inputs", "truth", "labels"
 
 _FILE = re.compile(rf"(?:{INPUTS}|{TRUTH}|{LABELS})/[^/\\.][^/\\]*\.png")
+
+
+Sha256 = Annotated[str, MinLen(1)]
+Side = Annotated[int, Ge(SMALLEST_SIDE), Le(LARGEST_SIDE)]
+GreyLevels = Annotated[float, Ge(0), Le(255)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLabels:
+    """Ground truth of a pair for a downstream task.
+
+    Attributes:
+        file: The classes' file, below the set; None where there are none.
+        class_names: Name of each class.
+        boxes: Label and corners of each object, as in `data.pairs.Box`.
+    """
+
+    file: str | None
+    class_names: tuple[str, ...]
+    boxes: tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +67,16 @@ class StoredPair:
 
     id: str
     scene: str
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     input: str
     pixels: str
     truth: str | None
-    labels: Mapping[str, Any] | None = None
+    labels: StoredLabels | None = None
 
     @property
     def files(self) -> list[str]:
         """Everything that belongs to the pair."""
-        named = [self.input, self.truth, None if self.labels is None else self.labels["file"]]
+        named = [self.input, self.truth, None if self.labels is None else self.labels.file]
         return [name for name in named if name is not None]
 
 
@@ -75,14 +100,14 @@ class StoredCase:
 
     pair: str
     attack: str
-    level: float
+    level: GreyLevels
     input: str
     pixels: str
-    largest: int
-    rms: float
-    share: float
+    largest: Annotated[int, Ge(0), Le(255)]
+    rms: GreyLevels
+    share: Annotated[float, Ge(0), Le(1)]
     in_ball: bool
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +123,7 @@ class StoredAttackRecord:
     """
 
     policy_name: str
-    access: str
+    access: Literal["nothing", "gradients", "queries"]
     against: str | None
     network: str | None
     settings: Mapping[str, str | int | float | bool]
@@ -126,10 +151,10 @@ class SetIndex:
 
     created_by: str
     plan: str
-    seed: int
-    levels: tuple[float, ...]
-    source: Mapping[str, Any]
-    engine: Mapping[str, Any] | None
+    seed: Annotated[int, Ge(0)]
+    levels: tuple[GreyLevels, ...]
+    source: Annotated[Mapping[str, Any], Holding(name=str, weights_sha256=str)]
+    engine: Annotated[Mapping[str, Any], Holding(file=str, sha256=str)] | None
     literal: Mapping[str, Any] | None
     origin: Mapping[str, Any]
     made: Mapping[str, Any]
@@ -158,21 +183,10 @@ class SetIndex:
         """
         remedy = "copy the set again, or craft it again with `deploy-robust attack`"
         try:
-            data = json.loads(content)
-        except ValueError as error:
-            raise InputError(f"{where} is no JSON ({error}): {remedy}") from error
-        schema = data.pop("schema", None) if isinstance(data, dict) else None
-        if schema != SCHEMA:
-            raise InputError(f"{where} has schema {schema!r} and this version reads {SCHEMA}: {remedy}")
-        try:
-            data["levels"] = tuple(float(level) for level in data["levels"])
-            data["attacks"] = {name: StoredAttackRecord(**record) for name, record in data["attacks"].items()}
-            data["pairs"] = tuple(StoredPair(**{**pair, "size": tuple(pair["size"])}) for pair in data["pairs"])
-            data["cases"] = tuple(_case(case) for case in data["cases"])
-            index = cls(**data)
+            index = versioned(cls, parse_json(content, MOST_BYTES), SCHEMA)
             index._check()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{where} is damaged ({type(error).__name__}: {error}): {remedy}") from error
+        except MalformedError as error:
+            raise InputError(f"{where} {error}: {remedy}") from error
         return index
 
     def _check(self) -> None:
@@ -180,14 +194,10 @@ class SetIndex:
         used = [name for pair in self.pairs for name in pair.files]
         used += [case.input for case in self.cases]
         if sorted(used) != sorted(self.files):
-            raise ValueError("its files are not those of its pairs and cases")
+            raise MalformedError("is damaged: its files are not those of its pairs and cases")
         if wrong := next((name for name in self.files if not _FILE.fullmatch(name)), None):
-            raise ValueError(f"{wrong!r} is no name of a file in a set")
+            raise MalformedError(f"is damaged: {wrong!r} is no name of a file in a set")
         wanted = {(p.id, name, level) for p in self.pairs for name in self.attacks for level in self.levels}
         found = [(case.pair, case.attack, case.level) for case in self.cases]
         if len(found) != len(wanted) or set(found) != wanted:
-            raise ValueError("its cases are not every attack on every pair at every level")
-
-
-def _case(data: dict[str, Any]) -> StoredCase:
-    return StoredCase(**{**data, "facts": {name: float(value) for name, value in data["facts"].items()}})
+            raise MalformedError("is damaged: its cases are not every attack on every pair at every level")

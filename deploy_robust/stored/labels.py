@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,15 +11,15 @@ from PIL import Image
 from deploy_robust.data.images import safe_text
 from deploy_robust.data.pairs import Box, Labels
 from deploy_robust.errors import ImageError
+from deploy_robust.stored.index import StoredLabels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 
-def to_index(labels: Labels, file: str | None) -> dict[str, Any] | None:
+def to_index(labels: Labels, file: str | None) -> StoredLabels | None:
     """What the index says of labels; None where there are none.
 
     Args:
@@ -28,11 +28,11 @@ def to_index(labels: Labels, file: str | None) -> dict[str, Any] | None:
     """
     if file is None and not labels.boxes and not labels.class_names:
         return None
-    boxes = [[box.label, box.x0, box.y0, box.x1, box.y1] for box in labels.boxes]
-    return {"file": file, "class_names": list(labels.class_names), "boxes": boxes}
+    boxes = tuple((box.label, box.x0, box.y0, box.x1, box.y1) for box in labels.boxes)
+    return StoredLabels(file, tuple(labels.class_names), boxes)
 
 
-def from_index(data: Mapping[str, Any] | None, folder: Path) -> Labels:
+def from_index(data: StoredLabels | None, folder: Path) -> Labels:
     """The reverse.
 
     Raises:
@@ -40,8 +40,8 @@ def from_index(data: Mapping[str, Any] | None, folder: Path) -> Labels:
     """
     if data is None:
         return Labels()
-    classes = None if data["file"] is None else _read(folder / data["file"])
-    return Labels(classes, tuple(data["class_names"]), tuple(Box(*box) for box in data["boxes"]))
+    classes = None if data.file is None else _read(folder / data.file)
+    return Labels(classes, data.class_names, tuple(Box(*box) for box in data.boxes))
 
 
 def to_png(classes: NDArray[np.uint8]) -> bytes:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploy_robust import __version__
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.artefact.manifest import FileRecord
+from deploy_robust.boundary import MalformedError, parse_json, read_text, versioned
 from deploy_robust.errors import ArtefactError
 from deploy_robust.tensorrt.device import Gpu
 from deploy_robust.tensorrt.profiles import Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = 1
@@ -114,22 +115,9 @@ def read_record(plan: Path) -> BuildRecord | None:
         return None
     remedy = "build the plan again, or remove the record and vouch for the plan (--vouch)"
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"the build record {path} is damaged ({error}): {remedy}") from error
-    schema = data.pop("schema", None) if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise ArtefactError(f"the build record {path} has schema {schema!r} and this version reads {SCHEMA}: {remedy}")
-    try:
-        data["plan"], data["onnx"] = FileRecord(**data["plan"]), FileRecord(**data["onnx"])
-        data["gpu"] = Gpu(**data["gpu"])
-        data["flags"] = tuple(data["flags"])
-        data["profiles"] = tuple(
-            Profile(**{name: tuple(shape) for name, shape in each.items()}) for each in data["profiles"]
-        )
-        return BuildRecord(**data)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"the build record {path} lacks or misnames a field ({error}): {remedy}") from error
+        return versioned(BuildRecord, parse_json(read_text(path)), SCHEMA)
+    except MalformedError as error:
+        raise ArtefactError(f"the build record {path} {error}: {remedy}") from error
 
 
 def _major(gpu: Gpu) -> int:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.files import write_bytes
+from deploy_robust.boundary import MalformedError, parse_json, validated
 from deploy_robust.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def read_cache(path: Path, version: str, gpu: Gpu) -> bytes:
     another = "remove it, or name another file"
     head, _, rest = content.removeprefix(_MAGIC).partition(b"\n")
     try:
-        found = json.loads(head) if content.startswith(_MAGIC) else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ArtefactError(f"{path} is no timing cache that deploy-robust wrote: {another}")
+        if not content.startswith(_MAGIC):
+            raise MalformedError("does not begin as one")
+        found = validated(dict[str, str], parse_json(head))
+    except MalformedError as error:
+        raise ArtefactError(f"{path} is no timing cache that deploy-robust wrote ({error}): {another}") from error
     here = key_of(version, gpu)
     if stale := [
         f"{name} {found.get(name)} (here {value})" for name, value in here.items() if found.get(name) != value

@@ -18,7 +18,7 @@ try:
     main(sys.argv[1:])
 except SystemExit as stop:
     print("ended with", stop.code)
-print("heavy:", sorted({"torch", "numpy", "onnx", "onnxruntime"} & set(sys.modules)))
+print("heavy:", sorted({"torch", "numpy", "onnx", "onnxruntime", "pydantic"} & set(sys.modules)))
 """
 
 

@@ -56,15 +56,15 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
         ('form = "scores"', 'form = "rows"', "a segmentation is not read as 'rows'"),
         ('form = "scores"', 'form = "logits"', "form 'logits'"),
         ('form = "scores"', 'form = "scores"\nthreshold = 2', "threshold lies in"),
-        ("[input]", "[inputs]", "unknown key inputs: did you mean 'input'"),
-        ("size =", "sizes =", "unknown key input.sizes: did you mean 'size'"),
+        ("[input]", "[inputs]", "unknown key 'inputs': did you mean 'input'"),
+        ("size =", "sizes =", "unknown key 'sizes' in input: did you mean 'size'"),
         ("range = [0, 255]", "range = [1, 0]", "a range must rise"),
-        ('layout = "NHWC"', 'layout = "HWC"', "layout must be one of"),
+        ('layout = "NHWC"', 'layout = "HWC"', "input.layout 'HWC': did you mean 'NHWC'?"),
         ("rider = ", "ryder = ", "no class is named 'ryder': did you mean 'rider'"),
         ('classes = ["road", "rider", "sky"]', 'classes = ["road", "road", "rider"]', "different names"),
         ('task = "segmentation"\n', "", "the key 'task' is missing"),
         ('model = "nets/street.onnx"\n', "", "the key 'model' is missing"),
-        ("[output]", "[output", "is no TOML"),
+        ("[output]", "[output", "is not TOML"),
     ],
 )
 def test_wrong_descriptions_are_told_what_is_right(tmp_path: Path, old: str, new: str, complaint: str) -> None:
@@ -79,5 +79,5 @@ def test_wrong_descriptions_are_told_what_is_right(tmp_path: Path, old: str, new
 
 
 def test_a_missing_description_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read the description .*none\.toml"):
+    with pytest.raises(InputError, match=r"the description .*none\.toml: cannot be read"):
         read_adapter(tmp_path / "none.toml")

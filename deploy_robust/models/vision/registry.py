@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.errors import CheckpointError, UsageError
+from deploy_robust.errors import UsageError
 from deploy_robust.models.checkpoints import CheckpointInfo
 from deploy_robust.models.derainer import ModelIdentity
 from deploy_robust.models.vision.detector import Detector
 from deploy_robust.models.vision.segmenter import Segmenter
-from deploy_robust.models.weights_file import SUFFIX, load_strictly, read_weights, write_weights
+from deploy_robust.models.weights_file import SUFFIX, build_recorded, load_strictly, read_weights, write_weights
 from deploy_robust.registry import Registry, instead_of
 
 if TYPE_CHECKING:
@@ -148,12 +148,9 @@ def load_vision(what: str | Path) -> tuple[VisionNetwork, CheckpointInfo]:
     if not own and Path(what).suffix != SUFFIX:
         raise UsageError(f"no vision weights are named {str(what)!r}: {instead_of(str(what), shipped_vision())}")
     path = _SHIPPED / f"{what}{SUFFIX}" if own else Path(what)
-    metadata, state = read_weights(path, FORMAT)
-    identity = ModelIdentity(metadata["model"], metadata["preset"], metadata["arguments"])
-    try:
-        network = create_vision(identity.name, identity.preset, **identity.arguments)
-    except UsageError as error:
-        raise CheckpointError(f"{path} holds weights of a network that this version cannot build: {error}") from error
+    record, state = read_weights(path, FORMAT)
+    identity = ModelIdentity(record.model, record.preset, record.arguments)
+    network = build_recorded(record, create_vision, path)
     load_strictly(network, state, path, str(identity))
     origin = f"shipped {what}" if own else str(what)
-    return network.eval(), CheckpointInfo(identity, metadata["weights_sha256"], metadata["record"], origin=origin)
+    return network.eval(), CheckpointInfo(identity, record.weights_sha256, record.record, origin=origin)

@@ -104,23 +104,28 @@ class Holding:
 
 
 class _InWords:
-    """Annotates a number that JSON may hold as a word, because it has no infinity."""
+    """Annotates a number that JSON may hold as one of these words, because it has no infinity."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
 
     def __get_pydantic_core_schema__(self, _: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
 
         def figure(value: Any) -> Any:
-            return float(value) if isinstance(value, str) and value in WORDS else value
+            return float(value) if isinstance(value, str) and value in self._words else value
 
         return core_schema.no_info_before_validator_function(figure, handler(float))
 
     def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
-        return {"anyOf": [{"type": "number"}, {"enum": list(WORDS)}]}
+        return {"anyOf": [{"type": "number"}, {"enum": list(self._words)}]}
 
 
-WORDS = ("inf", "-inf", "nan")
-Figure = Annotated[float, _InWords()]
-"""A number, or what ``repr`` makes of one that is not finite."""
+Figure = Annotated[float, _InWords("inf", "-inf")]
+"""A number or an infinity, as ``repr`` writes it."""
+
+AnyFigure = Annotated[float, _InWords("inf", "-inf", "nan")]
+"""The same, or not a number."""
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
@@ -152,7 +157,7 @@ def parse_json(content: str | bytes, most: int = MOST_BYTES) -> Any:
         raise MalformedError(f"is damaged (nested deeper than {DEEPEST} levels)") from None
     except ValueError as error:
         raise MalformedError(f"is damaged ({_syntax(error)})") from error
-    _require_limits(data)
+    require_limits(data)
     return data
 
 
@@ -168,7 +173,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise MalformedError(f"is nested deeper than {DEEPEST} levels") from None
     except ValueError as error:
         raise MalformedError(f"is not TOML: {_syntax(error)}") from error
-    _require_limits(data)
+    require_limits(data)
     return data
 
 
@@ -189,7 +194,7 @@ def validated(form: Callable[..., T], data: Any, required: Collection[str] = ())
         raise _malformed([Problem((key,), f"the key {key!r} is missing", structural=True) for key in missing])
     try:
         # As JSON, lists become tuples where the form has tuples, and nothing else is converted.
-        (value,) = _adapter(cast("Any", form)).validate_json(f"[{json.dumps(data, default=str)}]")
+        (value,) = _adapter(cast("Any", form)).validate_json(f"[{json.dumps(data)}]")
     except ValidationError as error:
         raise _malformed(_problems(form, error.errors(include_url=False))) from None
     except UsageError as error:  # from __post_init__
@@ -287,8 +292,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _require_limits(data: Any) -> None:
-    """Walks through parsed data without recursion."""
+def require_limits(data: Any) -> None:
+    """Holds parsed data within the limits of this module, walking through it without recursion.
+
+    Raises:
+        MalformedError: It is beyond one, or holds what JSON has no word for.
+    """
     open_: list[tuple[Any, tuple[str | int, ...]]] = [(data, ())]
     while open_:
         value, place = open_.pop()
@@ -306,6 +315,10 @@ def _require_limits(data: Any) -> None:
         elif isinstance(value, int) and not -LARGEST < value < LARGEST:
             raise _malformed([Problem(place, f"{path_of(place)} must be a number below 2^63 (got {shown(value)})")])
 
+        elif not isinstance(value, str | int | float | None):
+            kind = type(value).__name__
+            raise _malformed([Problem(place, f"{path_of(place)} must be text or a number (got a {kind})")])
+
 
 def _malformed(problems: list[Problem]) -> MalformedError:
     first = problems[0]
@@ -319,16 +332,19 @@ def _malformed(problems: list[Problem]) -> MalformedError:
 def _problems(form: Any, errors: list[Any]) -> list[Problem]:
     """Pydantic's errors in our words; the branches of a union are one problem."""
     problems: list[Problem] = []
+    unknown: list[Problem] = []
     branches: dict[tuple[Any, ...], list[str]] = {}
     for error in errors:
         kind, place, context = error["type"], tuple(error["loc"][1:]), error.get("ctx", {})
         if kind == "missing":
             problems.append(Problem(place, f"the key {path_of(place)!r} is missing", structural=True))
         elif kind in ("unexpected_keyword_argument", "extra_forbidden"):
-            known = _known(json_schema(form), place[:-1])
-            inside = f" in {path_of(place[:-1])}" if place[:-1] else ""
+            outer = _in_form(json_schema(form), place[:-1])
+            known = _known(json_schema(form), outer)
+            inside = f" (in {path_of(outer)})" if outer else ""
             instead = f": {instead_of(str(place[-1]), known)}" if known else ""
-            problems.append(Problem(place, f"unknown key {shown(place[-1])}{inside}{instead}", structural=True))
+            said = f"unknown key {shown(place[-1])}{instead}{inside}"
+            unknown.append(Problem((*outer, place[-1]), said, structural=True))
         elif kind == "literal_error" and isinstance(error["input"], str):
             options = _options(context["expected"])
             said = f"{path_of(place)} {shown(error['input'])}: {instead_of(error['input'], options)}"
@@ -341,7 +357,8 @@ def _problems(form: Any, errors: list[Any]) -> list[Problem]:
             if not wanted:
                 problems.append(Problem(own, f"must be \0 (got {shown(error['input'])})"))
             wanted.append(_expected(kind, context, error["msg"]))
-    return [
+    # A key that is misspelt is unknown and missing: the former says what to do.
+    return unknown + [
         dataclasses.replace(
             each, said=f"{path_of(each.place)} {each.said}".strip().replace("\0", " or ".join(branches[each.place]))
         )
@@ -384,9 +401,11 @@ def _known(schema: dict[str, Any], place: Iterable[str | int]) -> list[str]:
 
 def _in_form(schema: dict[str, Any], place: tuple[Any, ...]) -> tuple[Any, ...]:
     """A place of pydantic's without its words for the branches of a union."""
-    while place and _node(schema, place) is None:
-        place = place[:-1]
-    return place
+    found: tuple[Any, ...] = ()
+    for step in place:
+        if _node(schema, (*found, step)) is not None:
+            found = (*found, step)
+    return found
 
 
 def _node(schema: dict[str, Any], place: Iterable[str | int]) -> dict[str, Any] | None:

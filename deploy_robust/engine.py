@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from deploy_robust.artefact.io_description import IODescription
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-
-    from deploy_robust.artefact.io_description import IODescription
 
 Arithmetic = Literal["literal", "fused", "unknown"]
 

@@ -120,7 +120,10 @@ def test_files_are_read_within_limits(tmp_path: Any) -> None:
         ({"name": "a", "inner": {"multiple": 2.5}}, "inner.multiple must be a whole number (got 2.5)"),
         ({"name": "a", "inner": {"multiple": True}}, "inner.multiple must be a whole number (got True)"),
         ({"name": "a", "inner": {"fixed": [1, "2"]}}, "inner.fixed[1] must be a whole number (got '2')"),
-        ({"name": "a", "many": [{}, {"multipel": 2}]}, "'multipel' in many[1]: did you mean 'multiple'?"),
+        (
+            {"name": "a", "many": [{}, {"multipel": 2}]},
+            "unknown key 'multipel': did you mean 'multiple'? known are multiple, fixed (in many[1])",
+        ),
         ({"name": "a", "either": None}, "either must be a number or a string (got None)"),
         ({"name": "a", "figures": {"x": "infinite"}}, "figures.x must be a number (got 'infinite')"),
         ({"name": "a", "facts": {"more": 1}}, "the key 'facts.file' is missing"),

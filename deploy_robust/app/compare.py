@@ -146,8 +146,8 @@ def _report(store: SqliteStore, policy: Policy, out: Path, *, max_gap: float | N
     from deploy_robust.report.comparison.summary import summarise
 
     measurements = list(store.measurements())
-    complete = bool(store.noted(ENDED))
-    unfinished = "" if complete else f"{store.cases} of {store.noted(PLANNED)} cases are finished"
+    complete = bool(store.noted(ENDED, bool))
+    unfinished = "" if complete else f"{store.cases} of {store.noted(PLANNED, int | None)} cases are finished"
     verdicts = judge_engines(store.plan, measurements, policy, unfinished=unfinished)
     comparison = summarise(store.plan, measurements, verdicts, complete=complete, max_gap=max_gap)
     return Compared(comparison, out, write_comparison(out, comparison))

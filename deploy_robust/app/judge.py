@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.run_plan import require_judged
 from deploy_robust.app.terms import judged_attacks, terms_of
+from deploy_robust.boundary import MalformedError
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.evidence import PICTURES
 from deploy_robust.gate.judge import judge
 from deploy_robust.gate.policy import Policy, load_policy
 from deploy_robust.gate.registration import Registration
+from deploy_robust.gate.run_spec import VERDICT_NOTE
 from deploy_robust.gate.store import SqliteStore
 from deploy_robust.report.counterexamples import write_counterexamples
 from deploy_robust.report.formats import write_reports
@@ -62,8 +64,8 @@ def judge_again(folder: Path, policy: str | Path, out: Path | None = None) -> Ch
     """
     wanted = load_policy(policy)
     with SqliteStore.reopen(folder) if out is None else SqliteStore.read(folder) as store:
-        require_judged(store.plan, folder)
-        _check_measured(wanted, Policy.from_dict(store.plan["policy"]), folder)
+        require_judged(store.spec, folder)
+        _check_measured(wanted, policy_of(store), folder)
         return judge_and_report(store, wanted, folder if out is None else out, remember=out is None)
 
 
@@ -85,23 +87,48 @@ def judge_and_report(store: SqliteStore, policy: Policy, out: Path, *, remember:
 
 def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, StoredRun]:
     """Judges what a store holds: an unfinished run cannot PASS, and what it has shown to FAIL stays a FAIL."""
-    plan = store.plan
+    plan = store.spec
     terms, requirements = terms_of(
         policy,
         precision=plan["precision"],
         references=plan["references"],
         paired=plan["pairs"]["paired"],
         adapted=plan.get("adapted", ()),
-        registration=Registration.from_dict(plan["registration"]) if "registration" in plan else None,
+        registration=registration_of(store),
         measured=(*plan.get("downstream", ()), *plan.get("metrics", ())),
     )
-    if not store.noted(ENDED):
-        planned = store.noted(PLANNED)
+    if not store.noted(ENDED, bool):
+        planned = store.noted(PLANNED, int | None)
         of = "" if planned is None else f" of {planned}"
         terms = replace(terms, caps=(*terms.caps, f"{store.cases}{of} cases are finished: repeat the check to go on"))
     verdict = judge(requirements, store.measurements(), terms)
     run = StoredRun(store, policy)
     return verdict, summarise(run, verdict), run
+
+
+def policy_of(store: SqliteStore, last: bool = False) -> Policy:
+    """The policy that a run was made for; with `last`, the one that judged it last, if any did.
+
+    Raises:
+        RunError: The run does not hold one that can be used.
+    """
+    noted = store.noted(VERDICT, VERDICT_NOTE) if last else None
+    try:
+        return Policy.from_dict(store.spec["policy"] if noted is None else noted["policy"])
+    except MalformedError as error:
+        raise store.damaged(error) from error
+
+
+def registration_of(store: SqliteStore) -> Registration | None:
+    """What a run has registered for lines that are decided by betting.
+
+    Raises:
+        RunError: The run does not hold one that can be used.
+    """
+    try:
+        return Registration.from_dict(store.spec["registration"]) if "registration" in store.spec else None
+    except MalformedError as error:
+        raise store.damaged(error) from error
 
 
 class StoredRun:
@@ -114,9 +141,9 @@ class StoredRun:
     def __init__(self, store: SqliteStore, policy: Policy) -> None:
         self._store = store
         self._held = set(store.image_names())
-        attacks = judged_attacks(policy, store.plan.get("adapted", ()))
-        terms = {**store.plan["terms"], "attacks": list(attacks), "minimum_scenes": policy.minimum_scenes}
-        self.plan: dict[str, Any] = {**store.plan, "policy": policy.to_dict(), "terms": terms}
+        attacks = judged_attacks(policy, store.spec.get("adapted", ()))
+        terms = {**store.spec["terms"], "attacks": list(attacks), "minimum_scenes": policy.minimum_scenes}
+        self.plan: dict[str, Any] = {**store.spec, "policy": policy.to_dict(), "terms": terms}
 
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
         """All measurements, in the order of execution."""

@@ -6,19 +6,22 @@ Paths are kept relative to the run folder: a tree that is moved as a whole stays
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from deploy_robust.app.crafting import Crafting
+from annotated_types import Gt
+
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PHOTOS, SCENES, PairsRequest
 from deploy_robust.app.recorded import RecordedRequest
 from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.boundary import Holding, MalformedError, validated
 from deploy_robust.engine import EngineOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 NOTE = "request"
 """Key under which the store keeps it."""
@@ -45,45 +48,58 @@ def to_note(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class RequestNote:
+    """A request as the store keeps it; see `to_note`.
+
+    Attributes:
+        engine: Path or outputs, name of the runtime, and `EngineOptions`.
+        source: A `SourceRequest`, and which of its fields are files.
+        pairs: What was attacked.
+        timeout: Seconds that one call of an engine may take.
+        downstream: Networks that look at the outputs, each a file or a name.
+    """
+
+    engine: Annotated[Mapping[str, Any], Holding({"outputs": str, "precision": str | None}, path=str | None)]
+    source: Annotated[Mapping[str, Any], Holding(files=list[Literal["what", "checkpoint"]])]
+    pairs: PairsRequest
+    timeout: Annotated[float, Gt(0)]
+    downstream: tuple[Mapping[Literal["file", "name"], str], ...] = ()
+
+
 def from_note(
-    note: Mapping[str, Any], plan: Mapping[str, Any], out: Path
-) -> tuple[EngineRequest | RecordedRequest, SourceRequest, PairsRequest, float]:
-    """The reverse of `to_note`.
+    data: Any, plan: Mapping[str, Any], out: Path
+) -> tuple[EngineRequest | RecordedRequest, SourceRequest, PairsRequest, float, tuple[str, ...]]:
+    """Inverse of `to_note`: engine, source, pairs, seconds for a call, and downstream networks.
 
     Args:
-        note: What was kept.
+        data: What was kept.
         plan: The run's plan, which holds the I/O description that was in force.
         out: The run folder, where it lies now.
+
+    Raises:
+        MalformedError: It is no request.
     """
-    engine = _engine_request(note["engine"], plan, out)
-    source = dict(note["source"])
-    for name in source.pop("files"):
-        source[name] = _there(source[name], out)
-    if source["what"] is not None:
-        source["what"] = str(source["what"])
-    pairs: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in note["pairs"].items()
-    }
-    if pairs["what"] not in (SCENES, PHOTOS):
-        pairs["what"] = str(_there(pairs["what"], out))
-    if pairs.get("labels") is not None:
-        pairs["labels"] = str(_there(pairs["labels"], out))
+    note = validated(RequestNote, data)
+    source = dict(note.source)
+    files = {name: _there(name, source, out) for name in source.pop("files")}
+    pairs = note.pairs
+    if pairs.what not in (SCENES, PHOTOS):
+        pairs = replace(pairs, what=str(_seen_from(pairs.what, out)))
+    if pairs.labels is not None:
+        pairs = replace(pairs, labels=str(_seen_from(pairs.labels, out)))
     return (
-        engine,
-        SourceRequest(**{**source, "crafting": Crafting(**source.get("crafting", {}))}),
-        PairsRequest(**pairs),
-        float(note["timeout"]),
+        _engine_request(note.engine, plan, out),
+        validated(SourceRequest, {**source, **files}),
+        pairs,
+        note.timeout,
+        tuple(str(_seen_from(each["file"], out)) if "file" in each else each["name"] for each in note.downstream),
     )
 
 
 def to_files(names: Sequence[str], out: Path) -> list[dict[str, str]]:
     """Names that may be files, as plain data: files are seen from the run folder."""
     return [{"file": _relative(Path(name), out)} if Path(name).is_file() else {"name": name} for name in names]
-
-
-def from_files(note: Sequence[Mapping[str, str]], out: Path) -> tuple[str, ...]:
-    """The reverse of `to_files`."""
-    return tuple(str(_there(each["file"], out)) if "file" in each else each["name"] for each in note)
 
 
 def _engine_note(engine: EngineRequest | RecordedRequest, out: Path) -> dict[str, Any]:
@@ -106,18 +122,27 @@ def _engine_note(engine: EngineRequest | RecordedRequest, out: Path) -> dict[str
 def _engine_request(note: Mapping[str, Any], plan: Mapping[str, Any], out: Path) -> EngineRequest | RecordedRequest:
     options = dict(note)
     named = options.pop("path")
-    io = IODescription.from_dict(plan["engine"]["io"])
-    fields = {name: getattr(io, name) for name in plan["engine"]["io"]}
+    path = None if named is None else _seen_from(named, out)
+    stored = (plan.get("engine") or {}).get("io", {})
+    io = validated(IODescription, stored)
+    fields = {name: getattr(io, name) for name in stored}
     if "outputs" in options:
-        path = None if named is None else _there(named, out)
-        return RecordedRequest(_there(options["outputs"], out), path, options["precision"], fields)
-    kind = options.pop("kind")
-    return EngineRequest(_there(named, out), EngineOptions(**options), fields, kind)
+        return RecordedRequest(_seen_from(options["outputs"], out), path, options.get("precision"), fields)
+    if path is None:
+        raise MalformedError("is not usable: its request names no engine")
+    kind = validated(cast("Any", str | None), options.pop("kind", None))
+    return EngineRequest(path, validated(EngineOptions, options), fields, kind)
 
 
 def _relative(path: Path, out: Path) -> str:
     return os.path.relpath(path.absolute(), out.absolute())
 
 
-def _there(relative: str, out: Path) -> Path:
+def _there(name: str, source: Mapping[str, Any], out: Path) -> str:
+    return str(_seen_from(validated(str, source.get(name)), out))
+
+
+def _seen_from(relative: str, out: Path) -> Path:
+    if "\0" in relative:
+        raise MalformedError("is not usable: a path of its request holds a null character")
     return Path(os.path.relpath(out.absolute() / relative))

@@ -9,12 +9,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from deploy_robust.app.judge import policy_of
 from deploy_robust.app.recorded import RecordedRequest
-from deploy_robust.app.reopening import NOTE, from_files, from_note
+from deploy_robust.app.reopening import NOTE, from_note
 from deploy_robust.app.run_plan import require_judged
+from deploy_robust.app.terms import judged_attacks
+from deploy_robust.boundary import MalformedError
 from deploy_robust.errors import ArtefactError, CheckpointError, InputError, RunError, UsageError
 from deploy_robust.gate.quantities import ENGINE
-from deploy_robust.gate.records import CLEAN, Case
+from deploy_robust.gate.records import CLEAN, ROWS, Case
 from deploy_robust.gate.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -127,15 +130,24 @@ def replay(
     from deploy_robust.gate.isolation import IsolatedExecutor
 
     with SqliteStore.read(folder) as store:
-        require_judged(store.plan, folder)
-        plan, note = store.plan, store.noted(NOTE)
+        require_judged(store.spec, folder)
+        plan, note = store.spec, store.noted(NOTE, dict[str, Any] | None)
         number = store.batch_of(case)
+        held = (CLEAN, ROWS, *judged_attacks(policy_of(store), plan.get("adapted", ())))
+        if number is not None and case.attack not in held:
+            raise store.damaged(MalformedError(f"is damaged (its plan has no attack {case.attack})"))
         if number is None:
             raise _no_such_case(store, case)
         batch = tuple(store.measurements(number))
-    if note is None:
-        raise RunError(f"the run in {folder} does not know how it was made: check the engine again to replay its cases")
-    engine_request, source, pairs, timeout = from_note(note, plan, folder)
+        attacks = policy_of(store).attacks
+        if note is None:
+            raise RunError(
+                f"the run in {folder} does not know how it was made: check the engine again to replay its cases"
+            )
+        try:
+            engine_request, source, pairs, timeout, downstream = from_note(note, plan, folder)
+        except MalformedError as error:
+            raise store.damaged(error) from error
     if engine is not None:
         engine_request = replace(engine_request, path=engine)
     if outputs is not None:
@@ -150,11 +162,11 @@ def replay(
         engine_request,
         source,
         pairs,
-        plan["policy"]["attacks"],
+        attacks,
         plan["seed"],
         plan["threads"],
         rows=plan["batch"]["rows"],
-        downstream=from_files(note.get("downstream", ()), folder),
+        downstream=downstream,
         needs=tuple(plan.get("metrics", ())),
     )
     executor = IsolatedExecutor(execution, judged=frozenset({ENGINE}), timeout=timeout)

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.app.judge import ENDED, PLANNED, VERDICT, CheckResult, judge_store
+from deploy_robust.app.judge import ENDED, PLANNED, VERDICT, CheckResult, judge_store, policy_of
 from deploy_robust.app.run_plan import require_judged
 from deploy_robust.errors import InputError, RunError
-from deploy_robust.gate.policy import Policy
+from deploy_robust.gate.run_spec import VERDICT_NOTE
 from deploy_robust.gate.store import FILE_NAME, SqliteStore
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def show_run(folder: Path) -> tuple[RunLine, CheckResult]:
         RunError: There is no run.
     """
     with SqliteStore.read(folder) as store:
-        require_judged(store.plan, folder)
-        verdict, summary, _ = judge_store(store, _policy_of(store))
+        require_judged(store.spec, folder)
+        verdict, summary, _ = judge_store(store, policy_of(store, last=True))
     return _line(folder), CheckResult(verdict, summary, folder, {})
 
 
@@ -112,8 +112,8 @@ def prune_run(folder: Path, *, keep: int = 0) -> Pruned:
         before = _megabytes(folder)
         kept: set[str] = set()
         if keep:
-            require_judged(store.plan, folder)
-            _, summary, _ = judge_store(store, _policy_of(store))
+            require_judged(store.spec, folder)
+            _, summary, _ = judge_store(store, policy_of(store, last=True))
             kept = _images_of(summary, keep)
         dropped = store.prune(kept)
         return Pruned(folder, dropped, len(store.image_names()), before, _megabytes(folder))
@@ -133,24 +133,23 @@ def prune_older(under: Path, days: float, *, keep: int = 0) -> list[Pruned]:
 def _line(folder: Path) -> RunLine:
     try:
         with SqliteStore.read(folder) as store:
-            plan, noted = store.plan, store.noted(VERDICT)
+            plan, noted = store.spec, store.noted(VERDICT, VERDICT_NOTE)
             return RunLine(
                 folder,
                 engine=_subject(plan),
                 data=plan["pairs"]["name"],
                 pairs=plan["pairs"]["count"],
                 done=store.cases,
-                planned=store.noted(PLANNED),
-                ended=bool(store.noted(ENDED)),
+                planned=store.noted(PLANNED, int | None),
+                ended=bool(store.noted(ENDED, bool)),
                 verdict=None if noted is None else noted["status"],
-                policy=_policy_of(store).name,
+                policy=policy_of(store, last=True).name,
                 megabytes=_megabytes(folder),
                 images=len(store.image_names()),
                 age_seconds=max(0.0, time.time() - store.touched_at),
             )
-    except (RunError, KeyError) as error:
-        problem = str(error) if isinstance(error, RunError) else f"its plan has no {error}"
-        return RunLine(folder, problem=problem)
+    except RunError as error:
+        return RunLine(folder, problem=str(error))
 
 
 def _subject(plan: Mapping[str, Any]) -> str:
@@ -158,12 +157,6 @@ def _subject(plan: Mapping[str, Any]) -> str:
     if "engines" in plan:
         return ", ".join(engine["name"] for engine in plan["engines"] if engine["build_of"] is None)
     return str(plan["source"]["name"] if plan["engine"] is None else plan["engine"]["file"])
-
-
-def _policy_of(store: SqliteStore) -> Policy:
-    """The policy that judged the run last, or else the one that it was made for."""
-    noted = store.noted(VERDICT)
-    return Policy.from_dict(store.plan["policy"] if noted is None else noted["policy"])
 
 
 def _images_of(summary: Summary, count: int) -> set[str]:

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import tomllib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Annotated, Any
 
+from annotated_types import Ge, MinLen
+
+from deploy_robust.boundary import MalformedError, line_of, parse_toml, read_text, shown, validated
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.quantities import QUANTITIES, quantity
-from deploy_robust.gate.records import DATASET, DEFAULT_CAP, FAILURE_RATE, MEAN_AT_LEAST, Requirement, Statistic
+from deploy_robust.gate.records import (
+    DATASET,
+    DEFAULT_CAP,
+    FAILURE_RATE,
+    MEAN_AT_LEAST,
+    Limits,
+    Requirement,
+    Statistic,
+)
 from deploy_robust.registry import instead_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
 
 SCHEMA_VERSION = 1
 DEFAULT = "default"
 SHIPPED = (DEFAULT, "unpaired")
 
-_TOP = ("schema", "name", "minimum_scenes", "attempt", "threat", "attacks", "parity", "requirement")
-_THREAT = ("levels", "camera_bits")
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
-_STATISTICS = get_args(Statistic)
 BOUNDED = ("clean-psnr", "attacked-psnr", "drift")
 """Quantities whose losses are bounded: PSNR of images that are cut to [0, 1] is never negative."""
 
-_BOUNDS = ("fidelity", "conversion", "conversion_max_abs")
-_REQUIREMENT = tuple(f.name for f in dataclasses.fields(Requirement) if f.name != "by_precision")
 _SCOPE = ("levels", "pairs")
+
+PARITY = "parity"
+"""Name of the requirements that come from the table of that name."""
+
+Count = Annotated[int, Ge(0)]
+Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Scope:
     """
 
     levels: tuple[float, ...] = ()
-    pairs: int | None = None
+    pairs: Annotated[int, Ge(1)] | None = None
 
     def chosen(self, ids: Sequence[str]) -> tuple[str, ...]:
         """The pairs that the attack sees, of all in their order."""
@@ -107,7 +115,7 @@ class Policy:
             largest = figure.endswith("_max_abs")
             lines.append(
                 Requirement(
-                    name="parity",
+                    name=PARITY,
                     quantity=figure.replace("_", "-"),
                     statistic="max" if largest else "min",
                     at_least=None if largest else bound,
@@ -138,42 +146,119 @@ class Policy:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
-        """A policy from what `to_dict` gave, also by way of JSON."""
-        lines = [
-            Requirement(
-                **{
-                    **line,
-                    "levels": tuple(line["levels"]),
-                    "by_precision": {name: tuple(limits) for name, limits in line.get("by_precision", {}).items()},
-                }
-            )
-            for line in data["requirements"]
-        ]
-        scopes = {name: Scope(tuple(scope["levels"]), scope["pairs"]) for name, scope in data.get("scopes", {}).items()}
-        return cls(**{**data, "levels": tuple(data["levels"]), "requirements": tuple(lines), "scopes": scopes})
+        """A policy from what `to_dict` gave, also by way of JSON.
+
+        Raises:
+            MalformedError: It is none.
+        """
+        return validated(cls, data)
+
+
+@dataclass(frozen=True, slots=True)
+class ThreatTable:
+    """The table ``threat`` of a policy."""
+
+    levels: tuple[float, ...] = ()
+    camera_bits: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ParityBounds:
+    """The bounds of a precision in the table ``parity``; what is left out is not bounded."""
+
+    fidelity: float | None = None
+    conversion: float | None = None
+    conversion_max_abs: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParityTable:
+    """The table ``parity``: the fewest clean pairs, and bounds by precision."""
+
+    minimum_pairs: Count = 1
+    fp32: ParityBounds | None = None
+    fp16: ParityBounds | None = None
+    bf16: ParityBounds | None = None
+    int8: ParityBounds | None = None
+    fp8: ParityBounds | None = None
+
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """Precision to figure to bound, of those that are given."""
+        given = {name: getattr(self, name) for name in _PRECISIONS if getattr(self, name) is not None}
+        return {name: _given(bounds) for name, bounds in given.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionBounds:
+    """A bound that depends on what the engine computes in."""
+
+    fp32: float | None = None
+    fp16: float | None = None
+    bf16: float | None = None
+    int8: float | None = None
+    fp8: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementTable:
+    """One ``[[requirement]]`` as the file spells it; see `Requirement`."""
+
+    name: Annotated[str, MinLen(1)]
+    quantity: str
+    statistic: Statistic = "mean"
+    levels: tuple[float, ...] = ()
+    at_least: float | PrecisionBounds | None = None
+    at_most: float | PrecisionBounds | None = None
+    confidence: float = 0.95
+    minimum_pairs: Count = 1
+    gates: bool = True
+    p0: float | None = None
+    cap: float = DEFAULT_CAP
+
+    def by_precision(self) -> dict[str, Limits]:
+        """Lower and upper bound of each precision that a table names."""
+        low, high = (
+            _given(each) if isinstance(each, PrecisionBounds) else {} for each in (self.at_least, self.at_most)
+        )
+        return {name: (low.get(name), high.get(name)) for name in _PRECISIONS if name in low or name in high}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTable:
+    """A policy as its file spells it."""
+
+    schema: int
+    name: str | None = None
+    minimum_scenes: Count = 1
+    attempt: Count = 0
+    threat: ThreatTable = field(default_factory=ThreatTable)
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parity: ParityTable = field(default_factory=ParityTable)
+    requirement: tuple[RequirementTable, ...] = ()
+
+
+def _given(table: Any) -> dict[str, float]:
+    """What is given of a table whose fields are optional."""
+    return {key: value for key, value in dataclasses.asdict(table).items() if value is not None}
 
 
 def load_policy(source: str | Path | Policy) -> Policy:
     """Reads a policy by its shipped name (`SHIPPED`) or from a TOML file; one that is read already is returned.
 
     Raises:
-        PolicyError: The file is missing or malformed; the message names the line and the nearest right key.
+        PolicyError: The file is missing or malformed; the message names the line, the place and the nearest right key.
     """
     if isinstance(source, Policy):
         return source
-    if str(source) in SHIPPED:
-        where, text = f"policy {source}", files("deploy_robust.gate").joinpath(f"policies/{source}.toml").read_text()
-    else:
-        where = str(source)
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PolicyError(f"cannot read the policy {source}: {error}; shipped are {', '.join(SHIPPED)}") from error
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{where} is not TOML: {error}") from error
-    return _Reader(where, text).policy(data)
+        if str(source) in SHIPPED:
+            where = f"policy {source}"
+            text = files("deploy_robust.gate").joinpath(f"policies/{source}.toml").read_text(encoding="utf-8")
+        else:
+            where, text = str(source), read_text(Path(source))
+    except MalformedError as error:
+        raise PolicyError(f"the policy {source} {error}; shipped are {', '.join(SHIPPED)}") from error
+    return _Reader(where, text).policy()
 
 
 def betting_complaint(line: Requirement) -> str:
@@ -194,189 +279,145 @@ def betting_complaint(line: Requirement) -> str:
 
 
 class _Reader:
-    """Turns TOML data into a `Policy`; every complaint names the file, the line and what would be right."""
+    """Turns TOML text into a `Policy`; every complaint names the file, the line and what would be right."""
 
     def __init__(self, where: str, text: str) -> None:
         self._where = where
-        self._lines = text.splitlines()
+        self._text = text
+        self._names: set[str] = set()
 
-    def policy(self, data: dict[str, Any]) -> Policy:
-        self._known(data, _TOP)
-        if data.get("schema") != SCHEMA_VERSION:
-            raise self._error("schema", f"schema must be {SCHEMA_VERSION} (got {data.get('schema')!r})")
-        threat = self._get(data, "threat", dict, {})
-        self._known(threat, _THREAT)
-        parity = dict(self._get(data, "parity", dict, {}))
-        pairs = self._get(parity, "minimum_pairs", int, 1)
-        parity.pop("minimum_pairs", None)
-        self._known(parity, _PRECISIONS)
-        for precision in parity:
-            bounds = self._get(parity, precision, dict, {})
-            self._known(bounds, _BOUNDS)
-            for figure in bounds:
-                self._get(bounds, figure, float, 0.0)
-        bits = self._get(threat, "camera_bits", int, 8)
-        if bits != 8:
-            raise self._error("camera_bits", f"camera_bits must be 8 (got {bits}): other cameras are not supported")
-        levels = self._levels(threat, "levels")
-        lines = self._get(data, "requirement", list, [])
-        requirements = tuple(self._requirement(line, levels) for line in lines)
-        attempt = self._get(data, "attempt", int, 0)
-        if attempt < 0:
-            raise self._error("attempt", f"attempts are counted from 1; 0 means that there is one only (got {attempt})")
-        if not requirements:
-            raise self._error("requirement", "a policy needs at least one [[requirement]]: nothing would be judged")
-        attacks, scopes = self._attacks(data, levels)
-        if scopes and any(line.by_betting for line in requirements):
+    def policy(self) -> Policy:
+        try:
+            data = parse_toml(self._text)
+            if type(data.get("schema")) is not int or data["schema"] != SCHEMA_VERSION:
+                raise self._error(("schema",), f"schema must be {SCHEMA_VERSION} (got {shown(data.get('schema'))})")
+            table = validated(PolicyTable, data)
+        except MalformedError as error:
+            if not error.problems:
+                raise PolicyError(f"{self._where} {error}") from error
+            raise self._error(error.problems[0].place, "; ".join(p.said for p in error.problems[:3])) from error
+        if table.threat.camera_bits != 8:
+            bits = table.threat.camera_bits
             raise self._error(
-                next(iter(scopes)), "a line by betting needs every attack on every unit: leave out pairs and levels"
+                ("threat", "camera_bits"), f"camera_bits must be 8 (got {bits}): other cameras are not supported"
             )
+        levels = self._levels(table.threat.levels, ("threat", "levels"))
+        if not table.requirement:
+            complaint = "a policy needs at least one [[requirement]]: nothing would be judged"
+            raise self._error(("requirement",), complaint)
+        lines = tuple(self._requirement(index, line, levels) for index, line in enumerate(table.requirement))
+        attacks, scopes = self._attacks(table.attacks, levels)
+        if scopes and any(line.by_betting for line in lines):
+            complaint = "a line by betting needs every attack on every unit: leave out pairs and levels"
+            raise self._error(("attacks", next(iter(scopes))), complaint)
         return Policy(
-            name=self._get(data, "name", str, Path(self._where).stem),
-            minimum_scenes=self._get(data, "minimum_scenes", int, 1),
+            name=Path(self._where).stem if table.name is None else table.name,
+            minimum_scenes=table.minimum_scenes,
             levels=levels,
-            camera_bits=bits,
+            camera_bits=table.threat.camera_bits,
             attacks=attacks,
-            parity_pairs=pairs,
-            parity=parity,
-            requirements=requirements,
-            places={name: self._place(name) for name in attacks},
-            attempt=attempt,
+            parity_pairs=table.parity.minimum_pairs,
+            parity=table.parity.bounds(),
+            requirements=lines,
+            places={name: self._place(("attacks", name)) for name in attacks},
+            attempt=table.attempt,
             scopes=scopes,
         )
 
     def _attacks(
-        self, data: dict[str, Any], levels: tuple[float, ...]
+        self, tables: Mapping[str, Mapping[str, Any]], levels: tuple[float, ...]
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Scope]]:
         """Settings of each attack, and the scope of those that have one."""
         attacks: dict[str, dict[str, Any]] = {}
         scopes: dict[str, Scope] = {}
-        for name, table in self._get(data, "attacks", dict, {}).items():
-            if not isinstance(table, dict):
-                raise self._error(name, f"attacks.{name} must be a table of settings, like [attacks.{name}]")
+        for name, table in tables.items():
             attacks[name] = {key: value for key, value in table.items() if key not in _SCOPE}
             if attacks[name].keys() == table.keys():
                 continue
-            scopes[name] = scope = Scope(self._levels(table, "levels"), self._get(table, "pairs", int, None))
-            self._among(scope.levels, levels, name, f"attack {name}")
-            if scope.pairs is not None and scope.pairs < 1:
-                raise self._error(name, f"attack {name}: pairs must be at least 1 (got {scope.pairs})")
+            try:
+                scope = validated(Scope, {key: value for key, value in table.items() if key in _SCOPE})
+            except MalformedError as error:
+                place = ("attacks", name, *error.problems[0].place)
+                raise self._error(place, f"attack {name}: {error.problems[0].said}") from error
+            self._levels(scope.levels, ("attacks", name, "levels"))
+            self._among(scope.levels, levels, ("attacks", name), f"attack {name}")
+            scopes[name] = scope
         return attacks, scopes
 
-    def _among(self, asked: tuple[float, ...], levels: tuple[float, ...], word: str, who: str) -> None:
+    def _among(self, asked: tuple[float, ...], levels: tuple[float, ...], place: Place, who: str) -> None:
         if missing := sorted(set(asked) - set(levels)):
             text = ", ".join(f"{level:g}" for level in missing)
-            raise self._error(word, f"{who} asks for epsilon {text}: not in threat.levels")
+            raise self._error(place, f"{who} asks for epsilon {text}: not in threat.levels")
 
-    def _requirement(self, line: Any, levels: tuple[float, ...]) -> Requirement:
-        if not isinstance(line, dict):
-            raise self._error("requirement", "each requirement must be a table: [[requirement]]")
-        self._known(line, _REQUIREMENT)
-        for key in ("name", "quantity"):
-            if key not in line:
-                raise self._error("requirement", f"a requirement needs a {key}")
-        if line["quantity"] not in QUANTITIES:
-            word = line["quantity"]
-            raise self._error(word, f"unknown quantity {word!r}: {instead_of(word, QUANTITIES)}")
-        statistic = line.get("statistic", "mean")
-        if statistic not in _STATISTICS:
-            known = instead_of(str(statistic), _STATISTICS)
-            raise self._error(str(statistic), f"unknown statistic {statistic!r}: {known}")
-        low, high = (self._bound(line, key) for key in ("at_least", "at_most"))
-        tables = [each for each in (low, high) if isinstance(each, dict)]
-        by_precision = {
-            precision: (self._of(low, precision), self._of(high, precision))
-            for precision in _PRECISIONS
-            if any(precision in table for table in tables)
-        }
-        bounds = [None if isinstance(each, dict) else each for each in (low, high)]
+    def _requirement(self, index: int, line: RequirementTable, levels: tuple[float, ...]) -> Requirement:
+        place: Place = ("requirement", index)
+        who = f"requirement {line.name}"
+        if line.name == PARITY:
+            complaint = "a requirement named parity would be taken for those of the table [parity]: rename it"
+            raise self._error((*place, "name"), complaint)
+        if line.name in self._names:
+            raise self._error((*place, "name"), f"two requirements are named {line.name!r}: rename one")
+        self._names.add(line.name)
+        if line.quantity not in QUANTITIES:
+            complaint = f"unknown quantity {line.quantity!r}: {instead_of(line.quantity, QUANTITIES)}"
+            raise self._error((*place, "quantity"), complaint)
+        by_precision = line.by_precision()
+        bounds = [None if isinstance(each, PrecisionBounds) else each for each in (line.at_least, line.at_most)]
         if by_precision and bounds != [None, None]:
-            raise self._error(line["name"], f"requirement {line['name']}: give both bounds by precision, or neither")
+            raise self._error((*place, "name"), f"{who}: give both bounds by precision, or neither")
         if bounds == [None, None] and not by_precision:
-            raise self._error(line["name"], f"requirement {line['name']} needs at_least or at_most")
-        confidence = self._get(line, "confidence", float, 0.95)
-        if not 0 < confidence < 1:
-            raise self._error("confidence", f"confidence must lie between 0 and 1 (got {confidence})")
-        at = self._levels(line, "levels") if "levels" in line else ()
-        if quantity(line["quantity"]).per_level != bool(at):
+            raise self._error((*place, "name"), f"{who} needs at_least or at_most")
+        if not 0 < line.confidence < 1:
+            complaint = f"confidence must lie between 0 and 1 (got {line.confidence})"
+            raise self._error((*place, "confidence"), complaint)
+        at = self._levels(line.levels, (*place, "levels"))
+        if quantity(line.quantity).per_level != bool(at):
             need = "needs levels, like [1, 2, 4]" if not at else "is measured on clean images and takes no levels"
-            raise self._error(line["quantity"], f"requirement {line['name']}: {line['quantity']} {need}")
-        self._among(at, levels, line["name"], f"requirement {line['name']}")
+            raise self._error((*place, "quantity"), f"{who}: {line.quantity} {need}")
+        self._among(at, levels, (*place, "name"), who)
         requirement = Requirement(
-            name=self._get(line, "name", str, ""),
-            quantity=line["quantity"],
-            statistic=statistic,
+            name=line.name,
+            quantity=line.quantity,
+            statistic=line.statistic,
             levels=at,
             at_least=bounds[0],
             at_most=bounds[1],
-            confidence=confidence,
-            minimum_pairs=self._get(line, "minimum_pairs", int, 1),
-            gates=self._get(line, "gates", bool, True),
-            p0=self._get(line, "p0", float, None),
-            cap=self._get(line, "cap", float, 40.0),
+            confidence=line.confidence,
+            minimum_pairs=line.minimum_pairs,
+            gates=line.gates,
+            p0=line.p0,
+            cap=line.cap,
             by_precision=by_precision,
         )
         if by_precision and requirement.by_betting:
-            raise self._error(
-                line["name"], f"requirement {line['name']}: a line by betting has one bound for all engines"
-            )
-        if statistic == DATASET and quantity(requirement.quantity).pooled is None:
+            raise self._error((*place, "name"), f"{who}: a line by betting has one bound for all engines")
+        if line.statistic == DATASET and quantity(line.quantity).pooled is None:
             known = ", ".join(name for name, each in QUANTITIES.items() if each.pooled is not None)
-            complaint = f"there is no {requirement.quantity} over a dataset: the statistic dataset goes with {known}"
-            raise self._error(line["name"], f"requirement {line['name']}: {complaint}")
+            complaint = f"there is no {line.quantity} over a dataset: the statistic dataset goes with {known}"
+            raise self._error((*place, "name"), f"{who}: {complaint}")
         if complaint := betting_complaint(requirement):
-            raise self._error(line["name"], f"requirement {line['name']}: {complaint}")
+            raise self._error((*place, "name"), f"{who}: {complaint}")
         return requirement
 
-    def _bound(self, line: dict[str, Any], key: str) -> float | dict[str, float] | None:
-        """A bound: one number, or a table of them by precision."""
-        if not isinstance(line.get(key), dict):
-            return self._get(line, key, float, None)  # type: ignore[no-any-return]
-        table: dict[str, Any] = line[key]
-        self._known(table, _PRECISIONS)
-        return {precision: self._get(table, precision, float, None) for precision in table}
-
-    @staticmethod
-    def _of(bound: float | dict[str, float] | None, precision: str) -> float | None:
-        return bound.get(precision) if isinstance(bound, dict) else None
-
-    def _levels(self, table: dict[str, Any], key: str) -> tuple[float, ...]:
-        levels: list[int | float] = self._get(table, key, list, [])
+    def _levels(self, levels: tuple[float, ...], place: Place) -> tuple[float, ...]:
         for level in levels:
-            if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 255:
-                raise self._error(key, f"{key} must be epsilons in grey levels, above 0 and below 255 (got {level!r})")
+            if not 0 < level < 255:
+                complaint = f"levels must be epsilons in grey levels, above 0 and below 255 (got {level:g})"
+                raise self._error(place, complaint)
             if level != int(level):
                 raise self._error(
-                    key,
+                    place,
                     f"epsilon {level}/255 is fractional and the camera rounds to 8 bits: the rounded image could leave "
                     "its ball; use whole grey levels",
                 )
-        return tuple(float(level) for level in levels)
+            if levels.count(level) > 1:
+                raise self._error(place, f"levels holds {level:g} twice: name each epsilon once")
+        return levels
 
-    def _get(self, table: dict[str, Any], key: str, kind: Any, default: Any) -> Any:
-        if key not in table:
-            return default
-        value: Any = table[key]
-        accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise self._error(key, f"{key} must be a {_KIND_NAME[kind]} (got {value!r})")
-        return float(value) if kind is float else value
+    def _error(self, place: Place, complaint: str) -> PolicyError:
+        return PolicyError(f"{self._place(place)}: {complaint}")
 
-    def _known(self, table: dict[str, Any], known: Collection[str]) -> None:
-        for key in table:
-            if key not in known:
-                raise self._error(key, f"unknown key {key!r}: {instead_of(key, known)}")
-
-    def _error(self, word: str, complaint: str) -> PolicyError:
-        return PolicyError(f"{self._place(word)}: {complaint}")
-
-    def _place(self, word: str) -> str:
-        """The file, and the first line that says a word."""
-        pattern = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
-        for number, line in enumerate(self._lines, start=1):
-            if pattern.search(line.split("#")[0]):
-                return f"{self._where}, line {number}"
-        return self._where
-
-
-_KIND_NAME = {dict: "table", list: "list", str: "string", int: "whole number", float: "number", bool: "boolean"}
+    def _place(self, place: Place) -> str:
+        """The file and the line of a place in it."""
+        line = line_of(self._text, place)
+        return self._where if line is None else f"{self._where}, line {line}"

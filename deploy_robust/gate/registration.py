@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from deploy_robust.boundary import validated
 from deploy_robust.statistics.betting import spent_alpha
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Requirement
 
@@ -116,9 +116,12 @@ class Registration:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Registration:
-        """The reverse, also by way of JSON."""
-        grown = tuple((int(count), str(digest)) for count, digest in data["grown"])
-        return cls(**{**data, "order": tuple(data["order"]), "grown": grown})
+        """Inverse of `to_dict`; accepts JSON-decoded data.
+
+        Raises:
+            MalformedError: It is none.
+        """
+        return validated(cls, data)
 
 
 def _digest(data: Any) -> str:

@@ -7,24 +7,23 @@ content-addressed: equal images are kept once.
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Self
 
-import numpy as np
-from PIL import Image
-
+from deploy_robust.boundary import MalformedError, parse_json, require_limits, validated
 from deploy_robust.errors import RunError
 from deploy_robust.gate.records import digest_of
-from deploy_robust.gate.rows import COLUMNS, from_row, to_png, to_row
+from deploy_robust.gate.rows import COLUMNS, checked, from_row, to_png, to_row
+from deploy_robust.gate.run_spec import RUN_SPEC, Count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from deploy_robust.gate.records import Batch, BatchResult, Case, Measurement
@@ -110,7 +109,7 @@ class SqliteStore:
             RunError: There is no run, or it was written by another version of the schema.
         """
         _require_run(folder)
-        store = cls(folder, _connect(folder / FILE_NAME), None, time.time)
+        store = cls(folder, _connect_to_read(folder / FILE_NAME), None, time.time)
         try:
             store._check_schema()
         except BaseException:
@@ -172,8 +171,8 @@ class SqliteStore:
             row = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         except sqlite3.DatabaseError as error:
             raise RunError(f"{self.folder / FILE_NAME} is not a run of deploy-robust: {error}") from error
-        if row is None or json.loads(row[0]) != SCHEMA_VERSION:
-            found = None if row is None else json.loads(row[0])
+        found = None if row is None else self._decoded(row[0], Any)
+        if found != SCHEMA_VERSION:
             raise RunError(
                 f"the run in {self.folder} has schema {found} and this version reads {SCHEMA_VERSION}: "
                 "read it with the version that wrote it, or check again"
@@ -260,95 +259,122 @@ class SqliteStore:
 
     # -- reading
 
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[Any] = (), form: Any = None) -> Iterator[Any]:
+        """Rows of one value, each of a form; without one, whole rows as they are."""
         try:
-            yield from self._db.execute(query, values)
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
+            for row in self._db.execute(query, values):
+                if form is None:
+                    yield row
+                else:
+                    require_limits(list(row))
+                    yield validated(form, row[0])
+        except (sqlite3.Error, MalformedError) as error:
+            raise self.damaged(error) from error
 
-    def _damaged(self, error: Exception) -> RunError:
+    def damaged(self, error: Exception) -> RunError:
+        """The error to raise for content that cannot be used."""
+        if isinstance(error, MalformedError):
+            return RunError(f"{self.folder / FILE_NAME} {error}; move the folder away and check again")
         return RunError(f"{self.folder / FILE_NAME} is damaged: {error}; move the folder away and check again")
 
-    def _decoded(self, text: str) -> Any:
+    def _decoded(self, text: Any, form: Any) -> Any:
+        """Plain data of a form, from JSON."""
         try:
-            return json.loads(text)
-        except ValueError as error:
-            raise self._damaged(error) from error
+            data = parse_json(validated(str, text) if not isinstance(text, bytes) else text)
+            validated(form, data)
+        except MalformedError as error:
+            raise self.damaged(error) from error
+        return data
 
-    def _row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        return next(self._rows(query, values), None)
+    def _row(self, query: str, values: Sequence[Any] = (), form: Any = None) -> Any:
+        return next(self._rows(query, values, form), None)
+
+    def _meta(self, key: str, form: Any) -> Any:
+        row = self._row("SELECT value FROM meta WHERE key = ?", (key,))
+        return None if row is None else self._decoded(row[0], form)
 
     @property
     def plan(self) -> dict[str, Any]:
         """What the run was made for."""
-        ((text,),) = self._rows("SELECT value FROM meta WHERE key = 'plan'")
-        plan: dict[str, Any] = self._decoded(text)
+        return self._plan(dict[str, Any])
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The same, after it was held against `RUN_SPEC`: what readers of plans rely on is there."""
+        return self._plan(RUN_SPEC)
+
+    def _plan(self, form: Any) -> dict[str, Any]:
+        plan: dict[str, Any] | None = self._meta("plan", form)
+        if plan is None:
+            raise self.damaged(MalformedError("is damaged (it has no plan)"))
         return plan
 
     @property
     def earlier_plans(self) -> list[dict[str, Any]]:
         """Plans that the run was continued from, the oldest first."""
-        row = self._row("SELECT value FROM meta WHERE key = 'earlier_plans'")
-        plans: list[dict[str, Any]] = [] if row is None else self._decoded(row[0])
-        return plans
+        return self._meta("earlier_plans", list[dict[str, Any]]) or []
 
-    def noted(self, key: str) -> Any:
-        """A fact kept by `note`; None where there is none."""
-        row = self._row("SELECT value FROM meta WHERE key = ?", (f"note:{key}",))
-        return None if row is None else self._decoded(row[0])
+    def noted(self, key: str, form: Any) -> Any:
+        """A fact of a form that `note` has kept; None where there is none."""
+        return self._meta(f"note:{key}", form)
 
     def finished(self) -> list[str]:
         """Digests of the finished batches, in order."""
-        return [row[0] for row in self._rows("SELECT digest FROM batch ORDER BY number")]
+        return list(self._rows("SELECT digest FROM batch ORDER BY number", form=str))
 
     @property
     def cases(self) -> int:
         """How many cases are finished."""
-        ((count,),) = self._rows("SELECT COALESCE(SUM(cases), 0) FROM batch")
-        return int(count)
+        return sum(self._rows("SELECT cases FROM batch", form=Count))
 
     @property
     def touched_at(self) -> float:
         """When the last batch was finished, or the run was made, in seconds since the epoch."""
-        ((last,),) = self._rows("SELECT MAX(finished_at) FROM batch")
-        if last is None:
-            ((made,),) = self._rows("SELECT value FROM meta WHERE key = 'created_at'")
-            last = json.loads(made)
-        return float(last)
+        last: float | None = self._row("SELECT MAX(finished_at) FROM batch", form=float | None)
+        return float(self._meta("created_at", float) or 0.0) if last is None else last
 
     def batch_of(self, case: Case) -> int | None:
         """The batch that measured a case; None where none did."""
-        row = self._row(
+        number: int | None = self._row(
             "SELECT batch FROM measurement WHERE pair = ? AND attack = ? AND level = ? LIMIT 1",
             (case.pair, case.attack, case.level),
+            form=int,
         )
-        return None if row is None else int(row[0])
+        return number
 
     def measurements(self, batch: int | None = None) -> Iterator[Measurement]:
         """The measurements of one batch, or of all, in the order of execution."""
         where, values = ("", ()) if batch is None else ("WHERE batch = ?", (batch,))
         for row in self._rows(f"SELECT {COLUMNS} FROM measurement {where} ORDER BY id", values):  # noqa: S608
-            yield from_row(row)
+            try:
+                yield from_row(row)
+            except MalformedError as error:
+                raise self.damaged(error) from error
 
     def image_names(self) -> list[str]:
         """SHA-256 of every image that the run holds, in order of the digest."""
-        return [row[0] for row in self._rows("SELECT sha256 FROM image ORDER BY sha256")]
+        return list(self._rows("SELECT sha256 FROM image ORDER BY sha256", form=str))
 
     def image(self, sha256: str) -> NDArray[np.uint8]:
         """An image (H, W, 3) uint8 by its SHA-256.
 
         Raises:
-            RunError: The run does not hold it.
+            RunError: The run does not hold it, or holds other pixels under its name.
         """
-        return np.asarray(Image.open(io.BytesIO(self.png(sha256))))
+        return self._image(sha256)[1]
 
     def png(self, sha256: str) -> bytes:
         """The same, as the bytes of a PNG file."""
+        return self._image(sha256)[0]
+
+    def _image(self, sha256: str) -> tuple[bytes, NDArray[np.uint8]]:
         row = self._row("SELECT png FROM image WHERE sha256 = ?", (sha256,))
         if row is None:
             raise RunError(f"the run in {self.folder} holds no image {sha256[:12]}: it was pruned or never kept")
-        png: bytes = row[0]
-        return png
+        try:
+            return row[0], checked(row[0], sha256)
+        except MalformedError as error:
+            raise self.damaged(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -379,7 +405,36 @@ def _connect(path: Path) -> sqlite3.Connection:
         # A committed batch survives a power cut, not only a crash of this process.
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
-        raise RunError(
-            f"cannot open {path}: {error}; it is damaged or none of our runs: name another folder, or move it away"
-        ) from error
+        raise _unreadable(path, error) from error
     return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that writes nothing, also where nothing can be written.
+
+    SQLite reads a file in WAL mode only where it may make files beside it, or is told that nobody changes it. The
+    latter is true of a finished run in a folder that is read-only; it would pass over what stands in a log.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise RunError(
+                f"cannot read {path}: {error}; it was not closed and is read-only: copy it to where you may write"
+            ) from error
+        try:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.Error as again:
+            raise _unreadable(path, again) from again
+    except sqlite3.Error as error:
+        raise _unreadable(path, error) from error
+    return connection
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> RunError:
+    return RunError(
+        f"cannot open {path}: {error}; it is damaged or none of our runs: name another folder, or move it away"
+    )

@@ -46,7 +46,7 @@ FORMATS.add("html", Format("report.html", "deploy_robust.report.html"))
 
 
 def write_reports(folder: Path, run: Run, summary: Summary, formats: Iterable[str] = tuple(FORMATS)) -> dict[str, Path]:
-    """Writes reports, each whole or not at all.
+    """Writes reports, each whole or not at all; none where one of them cannot be made.
 
     Args:
         folder: Where to.
@@ -62,8 +62,8 @@ def write_reports(folder: Path, run: Run, summary: Summary, formats: Iterable[st
         UsageError: There is no such format.
     """
     chosen = {name: FORMATS[name] for name in formats}
-    written = {}
-    for name, form in chosen.items():
-        written[name] = folder / form.file_name
-        write_bytes(written[name], form.render(summary, run))
+    contents = {name: form.render(summary, run) for name, form in chosen.items()}
+    written = {name: folder / form.file_name for name, form in chosen.items()}
+    for name, content in contents.items():
+        write_bytes(written[name], content)
     return written

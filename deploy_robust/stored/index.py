@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 
 from deploy_robust.artefact.io_description import LARGEST_SIDE, SMALLEST_SIDE
-from deploy_robust.boundary import Figure, Holding, MalformedError, parse_json, versioned
+from deploy_robust.boundary import AnyFigure, Holding, MalformedError, parse_json, versioned
 from deploy_robust.errors import InputError
 
 SCHEMA = 1
@@ -107,7 +107,7 @@ class StoredCase:
     rms: GreyLevels
     share: Annotated[float, Ge(0), Le(1)]
     in_ball: bool
-    facts: Mapping[str, Figure] = field(default_factory=dict)
+    facts: Mapping[str, AnyFigure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,9 @@ def cli() -> Any:
         *(start, run, check, picture, write_pairs),
         *(value, graph, identity, blur, constant, poisoned, shrinking),
     )
-    return SimpleNamespace(**{function.__name__: function for function in functions}, QUICK=QUICK, ANY=ANY)
+    return SimpleNamespace(
+        **{function.__name__: function for function in functions}, QUICK=QUICK, ANY=ANY, helper=helper
+    )
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
         ('form = "scores"', 'form = "logits"', "form 'logits'"),
         ('form = "scores"', 'form = "scores"\nthreshold = 2', "threshold lies in"),
         ("[input]", "[inputs]", "unknown key 'inputs': did you mean 'input'"),
-        ("size =", "sizes =", "unknown key 'sizes' in input: did you mean 'size'"),
+        ("size =", "sizes =", "unknown key 'sizes': did you mean 'size'"),
         ("range = [0, 255]", "range = [1, 0]", "a range must rise"),
         ('layout = "NHWC"', 'layout = "HWC"', "input.layout 'HWC': did you mean 'NHWC'?"),
         ("rider = ", "ryder = ", "no class is named 'ryder': did you mean 'rider'"),

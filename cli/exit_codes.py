@@ -14,6 +14,7 @@ TROUBLE = 2
 """Usage, files, environment or our own fault: nothing was judged."""
 INCONCLUSIVE = 3
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def of(status: Status) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy_robust import __version__
-from deploy_robust.cli import exit_codes
+from deploy_robust.cli import exit_codes, signals
 from deploy_robust.errors import DeployRobustError
 from deploy_robust.registry import instead_of
 
@@ -67,10 +68,14 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and leaves the process.
 
-    Exit codes: 0 PASS or done; 1 FAIL; 2 usage, files, environment or our own fault; 3 INCONCLUSIVE; 130 interrupted. A
-    crash never ends with 0 or 1.
+    Exit codes: 0 PASS or done; 1 FAIL; 2 usage, files, environment or our own fault; 3 INCONCLUSIVE; 130 interrupted;
+    143 terminated. A crash never ends with 0 or 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    signals.listen()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale says; reports are UTF-8, too
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.exit(_run(list(arguments), debug="--debug" in arguments))
 
 
@@ -80,6 +85,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted; what was finished is kept, the same command goes on from there")
         return exit_codes.INTERRUPTED
+    except signals.Terminated:
+        _complain("terminated (SIGTERM); what was finished is kept, the same command goes on from there")
+        return exit_codes.TERMINATED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
     except click.ClickException as error:

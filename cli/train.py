@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from deploy_robust.cli import signals
 from deploy_robust.cli.training import out_option, print_ending, slice_options, typed, watching
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def command(
     with watching(steps, drawing="pairs", detail=_detail(), validation=_validation) as watcher:
         result = train(request, watcher)
     if result.ending == "interrupted":
-        raise KeyboardInterrupt
+        raise signals.asked()
     _print(result, out, Console())
 
 

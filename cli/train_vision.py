@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy_robust.cli import signals
 from deploy_robust.cli.training import out_option, print_ending, slice_options, typed, watching
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def command(
     with watching(steps, drawing="scenes", detail=_detail, validation=_validation) as watcher:
         result = train_vision(request, watcher)
     if result.ending == "interrupted":
-        raise KeyboardInterrupt
+        raise signals.asked()
     console = Console()
     console.print(f"{result.ending}: step {result.step} of {result.steps}")
     print_ending(result, out, console)

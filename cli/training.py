@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from deploy_robust.cli import signals
 from deploy_robust.cli.options import stacked
 
 if TYPE_CHECKING:
@@ -107,9 +108,10 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     def on_signal(number: int, _: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
+        signals.note(number)
         signal.signal(number, signal.SIG_DFL)
 
-    handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, on_signal) for number in signals.ENDING}
     try:
         yield lambda: stopping
     finally:

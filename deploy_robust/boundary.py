@@ -11,13 +11,13 @@ import json
 import math
 import tomllib
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 from deploy_robust.errors import UsageError
 from deploy_robust.registry import instead_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from pydantic import TypeAdapter
@@ -177,7 +177,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     return data
 
 
-def validated(form: Callable[..., T], data: Any, required: Collection[str] = ()) -> T:
+@overload
+def validated(form: type[T], data: Any, required: Collection[str] = ()) -> T: ...
+@overload
+def validated(form: Any, data: Any, required: Collection[str] = ()) -> Any: ...
+def validated(form: Any, data: Any, required: Collection[str] = ()) -> Any:
     """A value of a form (a dataclass, a TypedDict, any type that pydantic reads) from parsed data.
 
     Args:
@@ -194,16 +198,15 @@ def validated(form: Callable[..., T], data: Any, required: Collection[str] = ())
         raise _malformed([Problem((key,), f"the key {key!r} is missing", structural=True) for key in missing])
     try:
         # As JSON, lists become tuples where the form has tuples, and nothing else is converted.
-        (value,) = _adapter(cast("Any", form)).validate_json(f"[{json.dumps(data)}]")
+        (value,) = _adapter(form).validate_json(f"[{json.dumps(data)}]")
     except ValidationError as error:
         raise _malformed(_problems(form, error.errors(include_url=False))) from None
     except UsageError as error:  # from __post_init__
         raise MalformedError(f"is not usable: {error}", (Problem((), str(error)),)) from error
-    found: T = value
-    return found
+    return value
 
 
-def versioned(form: Callable[..., T], data: Any, schema: int, required: Collection[str] = ()) -> T:
+def versioned(form: type[T], data: Any, schema: int, required: Collection[str] = ()) -> T:
     """The same for a file of ours, which says its version under ``schema``.
 
     Raises:

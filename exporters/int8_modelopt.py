@@ -117,7 +117,10 @@ def _run(command: list[str], environment: dict[str, str], folder: Path) -> str:
         EnvironmentProblem: modelopt is not there.
         ExportError: It failed on the graph.
     """
-    ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot start {command[0]} ({error.strerror}): is it executable for you?") from error
     lines = [line for line in (ended.stderr if ended.returncode else ended.stdout).splitlines() if line.strip()]
     last = lines[-1].strip()[:300] if lines else "it said nothing"
     if ended.returncode == 0 and last.startswith("modelopt "):

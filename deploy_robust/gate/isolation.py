@@ -226,14 +226,21 @@ def _defective(flight: Flight, defect: Defect) -> BatchResult:
 def _spawn() -> _Worker:
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deploy_robust.gate.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            process_group=0,  # Ctrl-C is for the supervisor alone
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "deploy_robust.gate.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C is for the supervisor alone
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        except OSError as error:
+            ours.close()
+            raise EnvironmentProblem(
+                f"cannot start a process with {sys.executable or 'an unknown interpreter'} ({error.strerror}): "
+                "networks run in one of their own; make that interpreter executable for you, or use another"
+            ) from error
     return _Worker(process, Connection(ours.detach()))
 
 

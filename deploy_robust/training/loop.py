@@ -7,9 +7,10 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from deploy_robust.artefact.files import make_folder, write_bytes
+from deploy_robust.boundary import Holding, MalformedError, parse_json, validated
 from deploy_robust.errors import RunError
 from deploy_robust.models.weights_file import weights_sha256
 from deploy_robust.training.state import read_state, write_state
@@ -205,9 +206,10 @@ class TrainingLoop(ABC, Generic[S]):
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] > self.step:
-                    continue
-            except ValueError:  # half a line, from a crash
+                step = validated(Annotated[dict[str, Any], Holding(step=int)], parse_json(line))["step"]
+            except MalformedError:  # half a line, from a crash
+                continue
+            if step > self.step:
                 continue
             kept.append(line)
         write_bytes(path, "".join(f"{line}\n" for line in kept).encode())

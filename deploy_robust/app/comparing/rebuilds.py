@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import MinLen
 
 from deploy_robust.app.comparing.requests import NamedEngine
 from deploy_robust.app.pairs import SCENES, PairsRequest
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.artefact.manifest import read_manifest
+from deploy_robust.boundary import Holding, MalformedError, parse_json, read_text, validated
 from deploy_robust.errors import DeployRobustError, ExportError, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +28,9 @@ RECALIBRATED = "exported again, each time calibrated on scenes of its own"
 REBUILT = "built again from the same network, with the default settings of its exporter"
 
 _RECIPE = "recipe.json"
+
+RECIPE = Annotated[Mapping[str, Any], Holding(recipe=Mapping[str, Any], artefact=Annotated[str, MinLen(1)])]
+"""What that file holds: how an artefact was made, and its name."""
 
 
 def built_again(
@@ -77,6 +84,16 @@ def _how(manifest: Manifest | None) -> str:
     return REOPENED if made_by.target == ONNX else REBUILT
 
 
+def _noted(note: Path) -> Any:
+    """What a build noted of itself; None where there is no note, or none that can be read: it is built again."""
+    if not note.is_file():
+        return None
+    try:
+        return validated(RECIPE, parse_json(read_text(note)))
+    except MalformedError:
+        return None
+
+
 def _built(engine: NamedEngine, manifest: Manifest, number: int, folder: Path) -> Path:
     """The artefact of one build; the one that lies there already, if it was made in the same way."""
     from deploy_robust.app.export import export
@@ -87,7 +104,8 @@ def _built(engine: NamedEngine, manifest: Manifest, number: int, folder: Path) -
     recipe = {"of": manifest.artefact.sha256, "number": number, "created_by": manifest.created_by}
     home = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', engine.name)}-{manifest.artefact.sha256[:8]}-{number}"
     note = home / _RECIPE
-    if note.is_file() and (kept := json.loads(note.read_text()))["recipe"] == recipe:
+    kept = _noted(note)
+    if kept is not None and kept["recipe"] == recipe:
         artefact = home / str(kept["artefact"])
         if read_manifest(artefact) is not None:
             return artefact

@@ -61,9 +61,9 @@ class OnnxRuntimeEngine:
         self._stream = _new_stream(where.device) if where.device.type == "cuda" else None
         self._session: Any
         if self._stream is None:
-            self._session, ran = open_session(path, where, options, facts.precision), None
+            self._session, ran = open_session(path, where, options, facts.work), None
         else:
-            self._session, ran = self._open_on_gpu(path, where, options, facts.precision)
+            self._session, ran = self._open_on_gpu(path, where, options, facts.work)
         import onnxruntime
 
         settings = self._session.get_session_options()
@@ -77,7 +77,8 @@ class OnnxRuntimeEngine:
             differentiable=False,
             arithmetic=options.arithmetic or "fused",
             precision=facts.precision,
-            tags={"opset": str(facts.opset), "input": str(facts.image)} | ({} if ran is None else {"nodes": ran}),
+            tags={"opset": str(facts.opset), "input": str(facts.image), "work": facts.work}
+            | ({} if ran is None else {"nodes": ran}),
         )
 
     def _open_on_gpu(self, path: Path, where: Place, options: EngineOptions, precision: str) -> tuple[Any, str]:

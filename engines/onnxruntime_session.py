@@ -94,7 +94,7 @@ def open_session(
         path: ONNX file.
         where: Device and providers.
         options: Threads and arithmetic.
-        precision: Of the graph.
+        precision: The types that the graph works in, by name.
         stream: CUDA stream to compute on; None on a CPU.
         profile: Prefix of the profile's file name; None records none.
 
@@ -159,9 +159,9 @@ def provider_options(name: str, device: torch.device, precision: str, stream: in
         return told | {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "do_copy_in_default_stream": "1"}
     # The types that the graph itself has: with more allowed, TensorRT may lower what the graph keeps in fp32.
     return told | {
-        "trt_fp16_enable": str(int(precision == "fp16")),
-        "trt_bf16_enable": str(int(precision == "bf16")),
-        "trt_int8_enable": str(int(precision == "int8")),
+        "trt_fp16_enable": str(int("fp16" in precision)),
+        "trt_bf16_enable": str(int("bf16" in precision)),
+        "trt_int8_enable": str(int("int8" in precision)),
         "trt_engine_cache_enable": "0",
         "trt_timing_cache_enable": "0",
         "trt_dump_subgraphs": "0",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deploy_robust.artefact.onnx_graph import precision_of, read_graph
+from deploy_robust.artefact.onnx_graph import read_graph
+from deploy_robust.artefact.precision import precision_of
 from deploy_robust.engine import Capabilities, EngineOptions
 from deploy_robust.engines.onnxruntime_session import open_session, place
 from deploy_robust.engines.torch_module import usable_device
@@ -40,7 +41,7 @@ class OnnxVisionEngine:
         model = read_graph(path)
         options = EngineOptions(device=device, threads=threads)
         where = place(options)
-        precision = precision_of(model)
+        precision = precision_of(model, path.parent)
         self._session: Any = open_session(path, where, options, precision)
         inputs = self._session.get_inputs()
         if len(inputs) != 1:

@@ -70,7 +70,7 @@ def open_downstream(what: Sequence[str], pairs: PairSource, device: str, threads
 
 
 def _open(what: str, device: str, threads: int | None) -> tuple[Viewer, dict[str, Any]]:
-    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.artefact.hashing import identity_of
     from deploy_robust.downstream.adapter import read_adapter
     from deploy_robust.downstream.viewer import Viewer
     from deploy_robust.engines.vision import OnnxVisionEngine
@@ -87,7 +87,7 @@ def _open(what: str, device: str, threads: int | None) -> tuple[Viewer, dict[str
     return viewer, {
         "name": model.stem,
         "file": model.name,
-        "sha256": sha256_of(model),
+        "sha256": identity_of(model),
         "description": description.name,
     }
 

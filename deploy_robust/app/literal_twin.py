@@ -49,17 +49,18 @@ def open_twin(request: EngineRequest | RecordedRequest, engine: Opened, device: 
 
 def _graph_beside(path: Path) -> Path | str | None:
     """The ONNX graph that a manifest names and that lies beside the artefact, or why it is no twin."""
-    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.artefact.hashing import identity_of
     from deploy_robust.artefact.manifest import read_manifest
     from deploy_robust.artefact.onnx_graph import inspect
+    from deploy_robust.artefact.side_files import within
 
     manifest = read_manifest(path)
     if manifest is None or manifest.graph is None:
         return None
-    graph = path.parent / manifest.graph.file
+    graph = within(path.parent, manifest.graph.file, path)
     if not graph.is_file():
         return None
-    if sha256_of(graph) != manifest.graph.sha256:
+    if identity_of(graph) != manifest.graph.sha256:
         raise ArtefactError(
             f"{graph} is not the graph that {path} was made from (another hash than in its manifest): "
             "export the engine again, or put the right file back"

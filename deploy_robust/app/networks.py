@@ -98,7 +98,7 @@ def open_engine(request: EngineRequest) -> Opened:
     """
     from deploy_robust.app.registries import engine_kind, engine_kind_for
     from deploy_robust.artefact.describe import describe
-    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.artefact.hashing import identity_of, require_unchanged
     from deploy_robust.artefact.manifest import read_manifest
     from deploy_robust.restorer import Restorer
 
@@ -106,6 +106,7 @@ def open_engine(request: EngineRequest) -> Opened:
     if not path.is_file():
         raise ArtefactError(f"there is no engine at {path}: give the path of a file, like engines/prenet-int8.onnx")
     kind = engine_kind(request.kind) if request.kind else engine_kind_for(path)
+    identity = identity_of(path)
     io = describe(path, request.io)
     try:
         engine, io = kind.open(path, replace(request.options, io=io))
@@ -117,9 +118,10 @@ def open_engine(request: EngineRequest) -> Opened:
             "repair the package that offers it, or try the file with the tool that made it"
         ) from error
     manifest = read_manifest(path)
+    require_unchanged(path, identity)
     facts = {
         "file": path.name,
-        "sha256": sha256_of(path),
+        "sha256": identity,
         "kind": kind.name,
         "capabilities": engine.capabilities.to_dict(),
         "io": io.to_dict(),
@@ -192,21 +194,23 @@ def open_graph(path: Path, device: str, io: IODescription | None = None) -> Open
     """
     from deploy_robust.app.registries import engine_kind
     from deploy_robust.artefact.describe import describe
-    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.artefact.hashing import identity_of, require_unchanged
     from deploy_robust.engine import EngineOptions
     from deploy_robust.restorer import Restorer
 
     if not path.is_file():
         raise ArtefactError(f"there is no graph at {path}: give the path of an .onnx file")
+    identity = identity_of(path)
     network, io = engine_kind(LITERAL).open(path, EngineOptions(device=device, io=io or describe(path, {})))
     if io.dtype == "uint8":
         raise UsageError(f"{path} takes 8-bit integers, through which no gradient passes: give the weights as --source")
     twin = Restorer(network, io)
     _probe(twin)
+    require_unchanged(path, identity)
     facts = {
         "name": f"literal reading of {path.name}",
         "origin": path.name,
-        "weights_sha256": sha256_of(path),
+        "weights_sha256": identity,
         "official": False,
         "kind": LITERAL,
         "capabilities": network.capabilities.to_dict(),
@@ -227,6 +231,11 @@ def _beside(engine_path: Path) -> Path | None:
         raise CheckpointError(
             f"the manifest of {engine_path} names its source weights {path}, and they are not there: "
             "copy them beside the engine, or name a source with --source"
+        )
+    if not path.resolve().is_relative_to(engine_path.parent.resolve()):
+        raise CheckpointError(
+            f"the manifest of {engine_path} names its source weights {path.name}, a link that leads out of its folder: "
+            "name them with --source, or copy them beside the engine"
         )
     if sha256_of(path) != manifest.source.sha256:
         raise CheckpointError(

@@ -47,7 +47,7 @@ def open_recorded(request: RecordedRequest, stored: AdversarialSet) -> Opened:
         InputError: Outputs are missing, of another size, or not of the set.
         UsageError: The precision contradicts the artefact.
     """
-    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.artefact.hashing import identity_of
     from deploy_robust.artefact.io_description import IODescription
     from deploy_robust.artefact.manifest import read_manifest
     from deploy_robust.data.images import safe_text
@@ -66,7 +66,7 @@ def open_recorded(request: RecordedRequest, stored: AdversarialSet) -> Opened:
     engine = RecordedEngine(outputs, precision=precision)
     facts = {
         "file": safe_text(request.outputs.resolve().name) if path is None else path.name,
-        "sha256": outputs.sha256 if path is None else sha256_of(path),
+        "sha256": outputs.sha256 if path is None else identity_of(path),
         "kind": RECORDED,
         "capabilities": engine.capabilities.to_dict(),
         "io": graph_io.to_dict(),

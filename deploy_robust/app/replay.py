@@ -236,14 +236,14 @@ def _check_opened(facts: Facts, plan: Mapping[str, Any]) -> None:
 
 
 def _check_engine(request: EngineRequest | RecordedRequest, plan: Mapping[str, Any]) -> None:
-    from deploy_robust.artefact.hashing import sha256_of
+    from deploy_robust.artefact.hashing import identity_of
 
     if request.path is None:
         return
     wanted = plan["engine"]["sha256"]
     if not request.path.is_file():
         raise ArtefactError(f"the engine {request.path} of the run is not there: say where it is with --engine FILE")
-    if (found := sha256_of(request.path)) != wanted:
+    if (found := identity_of(request.path)) != wanted:
         raise ArtefactError(
             f"{request.path} is not the engine of the run (SHA-256 {found[:12]}, and {wanted[:12]} was checked): "
             "name that one with --engine FILE, or check this one into a run folder of its own"

@@ -108,6 +108,8 @@ class Roster:
         if self.engine is not None and self.recorded is None:
             found = self.engine.restorer.capabilities
             yield f"engine: {found.runtime} on {found.provider}, {found.arithmetic} arithmetic"
+            if "," in (work := found.tags.get("work", "")):
+                yield f"engine: its multiply-accumulates are {work}, so it is judged as {found.precision}"
         for role, opened in ((ENGINE, self.engine), (SOURCE, self.source)):
             size = None if opened is None else opened.restorer.io.size
             if size is not None and (size.multiple > 1 or size.fixed is not None):

@@ -29,6 +29,8 @@ def describe(path: Path, overrides: Mapping[str, Any] | None = None) -> IODescri
     manifest = read_manifest(path)
     facts = inspect(path) if path.suffix.lower() == ".onnx" else None
     if manifest is not None:
+        if facts is not None:
+            facts.claimed(manifest.precision, f"the manifest of {path}")
         io = manifest.io
     elif facts is not None:
         io = facts.described()

@@ -12,8 +12,9 @@ from annotated_types import Ge
 
 from deploy_robust import __version__
 from deploy_robust.artefact.files import write_bytes
-from deploy_robust.artefact.hashing import sha256_of
+from deploy_robust.artefact.hashing import identity_of, sha256_of
 from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.artefact.side_files import side_files
 from deploy_robust.boundary import MalformedError, parse_json, read_text, shown, versioned
 from deploy_robust.errors import ArtefactError, UsageError
 
@@ -38,7 +39,7 @@ class FileRecord:
 
     Attributes:
         file: Name without a folder; where the file is kept at all, it lies beside the artefact.
-        sha256: Hash of its bytes.
+        sha256: Hash of its bytes; of an engine that reads further files, see `identity_of`.
     """
 
     file: str
@@ -57,7 +58,7 @@ class FileRecord:
         Raises:
             InputError: The file cannot be read.
         """
-        return cls(path.name, sha256_of(path))
+        return cls(path.name, identity_of(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +200,21 @@ def read_manifest(artefact: Path) -> Manifest | None:
     if not path.is_file():
         return None
     manifest = _parse(path)
-    found = sha256_of(artefact)
-    if found != manifest.artefact.sha256:
+    found = identity_of(artefact)
+    if found != manifest.artefact.sha256 and not _by_companions(manifest, artefact):
         raise ArtefactError(
             f"{path.name} belongs to other bytes than {artefact}: expected sha256 {manifest.artefact.sha256[:12]}..., "
             f"found {found[:12]}...; export it again, or remove the manifest to check the file as a foreign one"
         )
     return manifest
+
+
+def _by_companions(manifest: Manifest, artefact: Path) -> bool:
+    """Whether every file has its own hash in the manifest, as in those of version 0.1."""
+    known = {each.file: each.sha256 for each in manifest.companions}
+    hashes = {name: sha256_of(artefact.parent / name) for name in side_files(artefact)}
+    own = bool(hashes) and sha256_of(artefact) == manifest.artefact.sha256
+    return own and all(known.get(name) == sha256 for name, sha256 in hashes.items())
 
 
 def _parse(path: Path) -> Manifest:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from deploy_robust.artefact.io_description import ElementType, IODescription, SizeRule
+from deploy_robust.artefact.precision import shares_of
+from deploy_robust.artefact.side_files import side_files
 from deploy_robust.boundary import MalformedError, parse_json, validated
 from deploy_robust.errors import ArtefactError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnx
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 METADATA_PREFIX = "deploy_robust."
 """Every key that we store in ``metadata_props`` begins so; ``deploy_robust.io`` holds the I/O description as JSON."""
 
-_QUANTISED_OPS = ("QuantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
 _CHANNELS = 3
 
 
@@ -48,9 +48,10 @@ class GraphFacts:
     Attributes:
         image: The input.
         answer: The output.
-        precision: ``int8``, ``fp8``, ``fp16``, ``bf16`` or ``fp32``, by its operators and its weights.
+        precision: ``int8``, ``fp8``, ``fp16``, ``bf16`` or ``fp32``: what its work is judged as (see `Shares`).
         opset: Version of the default operator set.
         metadata: ``metadata_props`` of the file.
+        work: How its work is divided among types, like ``int8 97 %, fp32 3 %``; empty where nobody counted.
     """
 
     image: Port
@@ -58,6 +59,23 @@ class GraphFacts:
     precision: str
     opset: int
     metadata: Mapping[str, str]
+    work: str = ""
+
+    def claimed(self, precision: str | None, by: str) -> None:
+        """Refuses a claim that the graph does not bear out.
+
+        Args:
+            precision: What somebody says of it; None where nobody does.
+            by: Who, for the message.
+
+        Raises:
+            ArtefactError: It is judged as something else.
+        """
+        if precision not in (None, self.precision):
+            raise ArtefactError(
+                f"{by} says {precision}, and the graph computes {self.work or self.precision}, which is judged as "
+                f"{self.precision}: export it again, or take the claim away"
+            )
 
     def described(self) -> IODescription:
         """The I/O description stored in the file, or else the best guess from types and shapes alone.
@@ -129,7 +147,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """Loads and checks an ONNX file, without its external data.
 
     Raises:
-        ArtefactError: It is missing, truncated, or no ONNX file.
+        ArtefactError: It is missing, truncated, or no ONNX file; or its external data lies outside its folder.
     """
     import onnx
 
@@ -142,6 +160,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise ArtefactError(f"{path} cannot be read as ONNX; {damaged}") from error
     if not model.graph.node:
         raise ArtefactError(f"{path} holds no graph; {damaged}")
+    side_files(path)
     try:
         onnx.checker.check_model(str(path))
     except Exception as error:
@@ -153,7 +172,8 @@ def inspect(path: Path) -> GraphFacts:
     """Reads what an ONNX file says of itself.
 
     Raises:
-        ArtefactError: It is damaged, or has another number of inputs or outputs than one, or one that is no image.
+        ArtefactError: It is damaged, has another number of inputs or outputs than one, or one that is no image, or
+            its metadata claim another precision than the graph computes in.
     """
     model = read_graph(path)
     graph = model.graph
@@ -163,73 +183,17 @@ def inspect(path: Path) -> GraphFacts:
     image = _only(path, "input", [_port(value) for value in graph.input if value.name not in weights])
     answer = _only(path, "output", [_port(value) for value in graph.output])
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    return GraphFacts(
+    shares = shares_of(model, path.parent)
+    facts = GraphFacts(
         image=image,
         answer=answer,
-        precision=precision_of(model),
+        precision=shares.judged,
         opset=opset,
         metadata={entry.key: entry.value for entry in model.metadata_props},
+        work=str(shares),
     )
-
-
-def precision_of(model: onnx.ModelProto) -> str:
-    """``int8`` where any operator is quantised, else the type of most weights: ``fp32``, ``fp16`` or ``bf16``.
-
-    A graph whose quantisers all write 8-bit floats is ``fp8``.
-    """
-    from onnx import TensorProto
-
-    nodes = list(_nodes(model.graph.node))
-    for function in model.functions:
-        nodes.extend(_nodes(function.node))
-    if any(node.op_type.startswith(_QUANTISED_OPS) for node in nodes):
-        return "fp8" if _quantises_to_floats(model, nodes) else "int8"
-    elements: Counter[int] = Counter()
-    for tensor in _tensors(model.graph.initializer, nodes):
-        count = 1
-        for side in tensor.dims:
-            count *= side
-        elements[tensor.data_type] += count
-    names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
-    known = {names[kind]: count for kind, count in elements.items() if kind in names}
-    return max(known, key=lambda name: known[name]) if known else "fp32"
-
-
-def _quantises_to_floats(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> bool:
-    """Whether every quantiser says that its codes are 8-bit floats: by its zero-point or by its attribute."""
-    from onnx import TensorProto
-
-    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    for node in nodes:
-        if node.op_type == "Constant":
-            kinds.update((node.output[0], a.t.data_type) for a in node.attribute if a.name == "value")
-    floats = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ)
-    found = set()
-    for node in nodes:
-        if node.op_type == "QuantizeLinear":
-            said = next((a.i for a in node.attribute if a.name == "output_dtype" and a.i), TensorProto.UINT8)
-            found.add(kinds.get(node.input[2], said) if len(node.input) > 2 and node.input[2] else said)
-        elif node.op_type == "DequantizeLinear" and node.input[0] in kinds:
-            found.add(kinds[node.input[0]])
-        elif node.op_type.startswith(_QUANTISED_OPS):
-            found.add(TensorProto.INT8)
-    return bool(found) and found <= set(floats)
-
-
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """All nodes, those inside If and Loop included."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g.node)
-
-
-def _tensors(initialisers: Iterable[onnx.TensorProto], nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    yield from initialisers
-    for node in nodes:
-        if node.op_type == "Constant":
-            yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+    facts.claimed(facts.metadata.get(METADATA_PREFIX + "precision"), f"metadata {METADATA_PREFIX}precision of {path}")
+    return facts
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

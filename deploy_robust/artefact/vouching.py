@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from deploy_robust.artefact.hashing import sha256_of
+from deploy_robust.artefact.hashing import identity_of, sha256_of
 from deploy_robust.artefact.manifest import read_manifest
 from deploy_robust.errors import ArtefactError, InputError
 
@@ -18,7 +18,7 @@ def vouched_bytes(path: Path, vouched: str | None = None) -> bytes:
 
     Args:
         path: The artefact.
-        vouched: SHA-256 that the user gave; it wins over the manifest.
+        vouched: SHA-256 that the user gave, of the file alone or with those beside it; it wins over the manifest.
 
     Raises:
         ArtefactError: Nobody answers for these bytes, or the hash is another one.
@@ -36,7 +36,7 @@ def vouched_bytes(path: Path, vouched: str | None = None) -> bytes:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
     found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
+    if wanted not in (found, identity_of(path, content)):
         raise ArtefactError(
             f"{path} is not the file that was vouched for: expected sha256 {wanted[:12]}..., found {found[:12]}...; "
             "copy or export it again"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from deploy_robust import __version__
 from deploy_robust.artefact.files import write_bytes
 from deploy_robust.artefact.manifest import FileRecord
+from deploy_robust.artefact.side_files import RECORD_SUFFIX
 from deploy_robust.boundary import MalformedError, parse_json, read_text, versioned
 from deploy_robust.errors import ArtefactError
 from deploy_robust.tensorrt.device import Gpu
@@ -101,7 +102,7 @@ class BuildRecord:
 
 def record_path(plan: Path) -> Path:
     """Where the record of a plan lies, whether it exists or not."""
-    return plan.with_name(plan.name + ".build.json")
+    return plan.with_name(plan.name + RECORD_SUFFIX)
 
 
 def read_record(plan: Path) -> BuildRecord | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from deploy_robust.artefact.describe import describe
-from deploy_robust.artefact.onnx_graph import inspect, precision_of
+from deploy_robust.artefact.onnx_graph import inspect
+from deploy_robust.artefact.precision import shares_of
 from deploy_robust.engine import Capabilities, EngineOptions, Health
 from deploy_robust.engines.literal import graph as graphs
 from deploy_robust.engines.literal.program import NodeFailure, Program
@@ -54,6 +55,7 @@ class LiteralEngine:
         self._takes = graphs.held_dtype(graph.types[graph.image])
         self._observers: list[Observer] = []
         self._nodes = tuple(node.name for node in graph.nodes)
+        shares = shares_of(model)
         self._capabilities = Capabilities(
             runtime=f"literal (torch {torch.__version__})",
             provider=where.type,
@@ -62,8 +64,8 @@ class LiteralEngine:
             deterministic=where.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
             differentiable=self._takes.is_floating_point,
             arithmetic="literal",
-            precision=precision_of(model),
-            tags={"nodes": str(len(graph.nodes)), "quantiser_gradient": gradient},
+            precision=shares.judged,
+            tags={"nodes": str(len(graph.nodes)), "quantiser_gradient": gradient, "work": str(shares)},
         )
 
     @property

@@ -19,7 +19,7 @@ from deploy_robust.app.pairs import PairsRequest
 from deploy_robust.artefact.exporter import Calibration, ExportRequest, ExportSettings, ShapeProfile
 from deploy_robust.artefact.io_description import SizeRule
 from deploy_robust.artefact.manifest import read_manifest
-from deploy_robust.artefact.onnx_graph import precision_of
+from deploy_robust.artefact.precision import precision_of
 from deploy_robust.artefact.tensorrt_rules import findings
 from deploy_robust.engine import EngineOptions
 from deploy_robust.engines.literal import KIND as LITERAL

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from deploy_robust.app.registries import engine_kind, engine_kind_for
 from deploy_robust.artefact.hashing import sha256_of
 from deploy_robust.artefact.manifest import IDENTICAL, ParityFigure
-from deploy_robust.artefact.onnx_graph import inspect
+from deploy_robust.artefact.onnx_graph import inspect, read_graph
+from deploy_robust.artefact.precision import shares_of
 from deploy_robust.engine import EngineOptions
 from deploy_robust.errors import ArtefactError, EngineDefect, ExportError
 from deploy_robust.gate.parity import CONVERSION, FIDELITY, parity, worst
@@ -81,6 +82,8 @@ class Verifier:
         Raises:
             ExportError: It does not run, or parity is broken; the layer where it breaks is named where that is known.
         """
+        if file.suffix == ".onnx":
+            _require(each, precision, file)
         conversion, fidelity = _bound(CONVERSION, each, precision), _bound(FIDELITY, each, precision)
         why = partial(self._culprit, graph, fp32)
         candidate = _opened(each, file, self._io)
@@ -192,6 +195,17 @@ def _bound(bounds: Mapping[str, Bound], each: Exporter, precision: str) -> Bound
     if found is None:
         raise ExportError(f"no parity bound is known for precision {precision!r} of exporter {each.name}")
     return found
+
+
+def _require(each: Exporter, precision: str, file: Path) -> None:
+    """Refuses a graph whose name would promise another precision than most of its work is done in."""
+    shares = shares_of(read_graph(file), file.parent)
+    if shares.judged != precision:
+        raise ExportError(
+            f"the {each.name} graph computes {shares}, so that it is judged as {shares.judged} and not as {precision}: "
+            "leave less of it in float (--quantise-ends, fewer --keep-fp32), or export another precision; "
+            "nothing was left behind"
+        )
 
 
 def _opened(each: Exporter, file: Path, io: IODescription) -> Restorer:

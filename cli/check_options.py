@@ -84,7 +84,6 @@ def check_request(
     policy: str = "default",
     adversarial: Path | None = None,
     outputs: Path | None = None,
-    precision: str | None = None,
     downstream: tuple[str, ...] = (),
     **options: Any,
 ) -> CheckRequest:
@@ -97,13 +96,13 @@ def check_request(
     from deploy_robust.app.networks import EngineRequest, SourceRequest
     from deploy_robust.app.recorded import RecordedRequest
 
-    refuse_contradictions(engine, adversarial, outputs, precision)
+    refuse_contradictions(engine, adversarial, outputs)
     io = io_overrides(options)
     crafting = crafting_request(options)
     how, kind = engine_request(options, device=device, threads=threads)
     under_test: EngineRequest | RecordedRequest
     if outputs is not None:
-        under_test = RecordedRequest(outputs, engine, precision, io)
+        under_test = RecordedRequest(outputs, engine, how.precision, io)
     else:
         under_test = EngineRequest(engine, how, io, kind)  # type: ignore[arg-type]  # refused above
     return CheckRequest(

@@ -44,6 +44,12 @@ _OPTIONS = (
         metavar="SHA256",
         help="Load an engine with native code that has no manifest, because its hash is this one.",
     ),
+    click.option(
+        "--precision",
+        "engine_precision",
+        type=click.Choice(["fp32", "fp16", "bf16", "int8", "fp8"]),
+        help="What the engine computes in, where neither its file nor a manifest says it (a plan, recorded outputs).",
+    ),
 )
 
 
@@ -67,5 +73,7 @@ def engine_request(
     from deploy_robust.engine import EngineOptions
 
     kind: str | None = options.pop("engine_kind")
-    given = {name: options.pop(f"engine_{name}") for name in ("provider", "arithmetic", "compute", "vouched")}
+    given = {
+        name: options.pop(f"engine_{name}") for name in ("provider", "arithmetic", "compute", "vouched", "precision")
+    }
     return EngineOptions(device=device, threads=threads, **given), kind

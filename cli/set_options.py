@@ -46,11 +46,6 @@ def set_options(command: F) -> F:
             metavar="DIR",
             help="Outputs to that set's images, recorded where the engine runs; no engine runs here.",
         ),
-        click.option(
-            "--precision",
-            type=click.Choice(["fp32", "fp16", "bf16", "int8", "fp8"]),
-            help="What the recorded engine computes in, where no --engine says it.",
-        ),
     )
 
 
@@ -67,9 +62,7 @@ def set_pairs(adversarial: Path) -> PairsRequest:
     return PairsRequest(what=str(adversarial), adversarial=True)
 
 
-def refuse_contradictions(
-    engine: Path | None, adversarial: Path | None, outputs: Path | None, precision: str | None
-) -> None:
+def refuse_contradictions(engine: Path | None, adversarial: Path | None, outputs: Path | None) -> None:
     """Refuses options that do not go together.
 
     Raises:
@@ -81,8 +74,6 @@ def refuse_contradictions(
                 "no engine is named: give --engine FILE, or --adversarial SET --outputs DIR for outputs that were "
                 "recorded elsewhere (see check --help)"
             )
-        if precision is not None:
-            raise UsageError("--precision is for recorded outputs (--outputs): an engine that runs here says its own")
         return
     if adversarial is None:
         raise UsageError("--outputs are answers to the images of a set: name it with --adversarial SET")

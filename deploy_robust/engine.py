@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Arithmetic = Literal["literal", "fused", "unknown"]
 
+UNKNOWN = "unknown"
+"""Precision of an engine whose format does not tell, and of which nobody says it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -29,7 +32,7 @@ class Capabilities:
         deterministic: Whether the runtime promises the same bits for the same batch.
         differentiable: Whether autograd runs through `Engine.run`.
         arithmetic: ``literal`` when the graph's own operators run one by one, ``fused`` when they may be replaced.
-        precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8`` as graph or module say; ``unknown`` otherwise.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8`` as graph, module or user say; else `UNKNOWN`.
         tags: Anything else worth a line in the report.
     """
 
@@ -40,7 +43,7 @@ class Capabilities:
     deterministic: bool = True
     differentiable: bool = False
     arithmetic: Arithmetic = "unknown"
-    precision: str = "unknown"
+    precision: str = UNKNOWN
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,6 +93,7 @@ class EngineOptions:
         compute: Type in which a runtime that chooses may compute what the graph leaves in floating point: ``f32``,
             ``bf16`` or ``f16``; None is what the graph says.
         vouched: SHA-256 of an artefact with native code that has no manifest, given by a user who knows its origin.
+        precision: What the engine computes in, said by the user for a format that does not tell.
         io: I/O description given by the user; it wins over the manifest's. None reads the manifest or the default.
     """
 
@@ -99,6 +103,7 @@ class EngineOptions:
     arithmetic: Literal["literal", "fused"] | None = None
     compute: Literal["f32", "bf16", "f16"] | None = None
     vouched: str | None = None
+    precision: str | None = None
     io: IODescription | None = None
 
     def refuse(self, runtime: str, **unusable: str) -> None:

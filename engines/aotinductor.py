@@ -16,7 +16,7 @@ from deploy_robust.artefact.describe import describe
 from deploy_robust.artefact.manifest import read_manifest
 from deploy_robust.artefact.onnx_graph import METADATA_PREFIX, Port
 from deploy_robust.artefact.vouching import vouched_bytes
-from deploy_robust.engine import Capabilities, EngineOptions, Health
+from deploy_robust.engine import UNKNOWN, Capabilities, EngineOptions, Health
 from deploy_robust.engines.ports import undeclared
 from deploy_robust.engines.torch_module import usable_device
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError, first_line
@@ -51,7 +51,7 @@ class AotInductorEngine:
     Args:
         content: The package's bytes; somebody has answered for them.
         io: What it takes, from its manifest or the user: the package itself does not say.
-        precision: Of the network inside; None takes what the package says.
+        precision: Of the network inside, as its manifest says; None takes what the package says, or else the user.
         options: Device and threads.
 
     Raises:
@@ -64,6 +64,9 @@ class AotInductorEngine:
         self._io = io
         self._model: Any
         self._model, facts = _load(content, where)
+        said = facts.get(PRECISION)
+        if None not in (said, precision) and said != precision:
+            raise ArtefactError(f"its manifest says {precision} and the package {said}: export it again")
         sides = io.size.fixed or (None, None)
         shape = (io.batch, 3, *sides) if io.layout == "NCHW" else (io.batch, *sides, 3)
         self._image = Port("image", _ONNX_NAME[io.dtype], shape)
@@ -76,7 +79,7 @@ class AotInductorEngine:
             deterministic=where.type == "cpu",
             differentiable=False,
             arithmetic="fused",
-            precision=precision or facts.get(PRECISION, "unknown"),
+            precision=precision or said or options.precision or UNKNOWN,
             tags={"input": str(self._image)} | {key: facts[key] for key in ("AOTI_CPU_ISA",) if facts.get(key)},
         )
 

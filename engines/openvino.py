@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deploy_robust.artefact.describe import describe
+from deploy_robust.artefact.graph_values import NOMINAL_SIDE
 from deploy_robust.artefact.hashing import BIN_HASH, sha256_of
+from deploy_robust.artefact.manifest import read_manifest
 from deploy_robust.artefact.onnx_graph import GraphFacts, Port, inspect
+from deploy_robust.artefact.precision import STRICTNESS, Shares
 from deploy_robust.engine import Capabilities, EngineOptions, Health
 from deploy_robust.engines.ports import TORCH, need_memory, undeclared
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, UsageError, first_line
@@ -27,6 +31,18 @@ _REMEDY = "pip install 'deploy-robust[openvino]', in an environment of its own w
 _OURS = {"f32": "float", "f16": "float16", "u8": "uint8", "f64": "double"}
 _COMPUTE = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
 _PRECISION = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+_PRODUCTS = (
+    *("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"),
+    *("MatMul", "DeformableConvolution"),
+)
+_QUANTISERS = {"FakeQuantize": "int8", "FakeConvert": "fp8"}
+_CODES = {
+    **dict.fromkeys(("i8", "u8"), "int8"),
+    **dict.fromkeys(("i4", "u4"), "int4"),
+    **dict.fromkeys(("f8e4m3", "f8e5m2"), "fp8"),
+}
+_LONGEST = 16
+"""Operators between a quantiser and the layer that it belongs to."""
 
 
 class OpenVinoEngine:
@@ -87,6 +103,7 @@ class OpenVinoEngine:
             tags={
                 "compute": computes,
                 "graph": facts.precision,
+                "work": facts.work,
                 "processor": openvino.Core().get_property(DEVICE, "FULL_DEVICE_NAME"),
                 "input": str(facts.image),
                 **(tags or {}),
@@ -182,6 +199,9 @@ class OpenVinoKind:
             ) from error
         _same_weights(path, model, tags)
         facts = inspect(path) if is_onnx else facts_of(path, model)
+        manifest = read_manifest(path)
+        if manifest is not None:
+            facts.claimed(manifest.precision, f"the manifest of {path}")
         io = facts.complete(options.io if options.io is not None else describe(path))
         return OpenVinoEngine(model, facts, options, tags), io
 
@@ -224,7 +244,8 @@ def facts_of(path: Path, model: Any) -> GraphFacts:
         ArtefactError: It has another number of inputs or outputs than one, or one that is no batch of images.
     """
     image, answer = (_only(path, role, getattr(model, f"{role}s")) for role in ("input", "output"))
-    return GraphFacts(image, answer, _precision(model), 0, {})
+    shares = shares_of(model)
+    return GraphFacts(image, answer, shares.judged, 0, {}, str(shares))
 
 
 def _refuse(options: EngineOptions) -> None:
@@ -272,24 +293,106 @@ def _only(path: Path, role: str, ports: Any) -> Port:
     return port
 
 
-def _precision(model: Any) -> str:
-    """``int8`` where anything is quantised, ``fp8`` where all of it to 8-bit floats, else the type of most weights."""
-    elements: Counter[str] = Counter()
-    floats = False
-    for node in model.get_ordered_ops():
-        kind = node.get_type_name()
-        if kind == "FakeQuantize":
-            return "int8"
-        floats = floats or kind == "FakeConvert"
+def shares_of(model: Any) -> Shares:
+    """The work of an ``openvino.Model`` by type, counted as `artefact.precision` counts that of an ONNX graph.
+
+    What no pixel reaches, what reaches no output, and what is multiplied by a constant zero counts nothing.
+    """
+    sized = _at_nominal_size(model)
+    ops = sized.get_ordered_ops()
+    depends: set[str] = set()
+    live: set[str] = set()
+    for op in ops:
+        kind, above = op.get_type_name(), [port.get_source_output().get_node() for port in op.inputs()]
+        reached = any(each.get_name() in depends for each in above) and kind != "ShapeOf"
+        if kind == "Parameter" or (reached and not (kind == "Multiply" and any(map(_is_zero, above)))):
+            depends.add(op.get_name())
+    for op in reversed(ops):
+        if op.get_name() in depends and (op.get_type_name() == "Result" or op.get_name() in live):
+            live.update(port.get_source_output().get_node().get_name() for port in op.inputs())
+    work: defaultdict[str, float] = defaultdict(float)
+    for op in ops:
+        if op.get_name() in depends & live and op.get_type_name() in _PRODUCTS:
+            work[_type_of(op)] += _products(op)
+    if not work:  # nothing multiplies by weights: quantisers decide, else the type of the answer
+        quantisers = [_QUANTISERS[op.get_type_name()] for op in ops if op.get_type_name() in _QUANTISERS]
+        work[quantisers[0] if quantisers else _float_of(sized.outputs[0])] += 1
+    return Shares(dict(work))
+
+
+def _at_nominal_size(model: Any) -> Any:
+    """A copy for one image of the nominal size where sizes are open, or the model itself where that cannot be."""
+    (port, *_) = model.inputs
+    shape, usual = port.get_partial_shape(), (1, 3, NOMINAL_SIDE, NOMINAL_SIDE)
+    if not shape.is_dynamic or len(shape) != len(usual):
+        return model
+    if not shape[3].is_dynamic and shape[3].get_length() == usual[1]:
+        usual = (1, NOMINAL_SIDE, NOMINAL_SIDE, 3)
+    try:
+        copy = model.clone()
+        copy.reshape(
+            [default if side.is_dynamic else side.get_length() for side, default in zip(shape, usual, strict=True)]
+        )
+    except Exception:  # a model that does not take it is counted by its weights
+        return model
+    return copy
+
+
+def _products(op: Any) -> float:
+    """Multiply-accumulates of a layer; the size of its weights where sizes stay open."""
+    shapes = [port.get_partial_shape() for port in (op.input(0), op.input(1), op.output(0))]
+    if any(shape.is_dynamic for shape in shapes):
+        return float(math.prod(shapes[1].to_shape())) if not shapes[1].is_dynamic else 1.0
+    image, weights, out = (tuple(shape.to_shape()) for shape in shapes)
+    kind = op.get_type_name()
+    if kind == "MatMul":
+        across = image[-2] if op.get_attributes().get("transpose_a") and len(image) > 1 else image[-1]
+        return float(math.prod(out) * across)
+    channels = weights[0] * weights[1] if kind.startswith("Group") else weights[0]
+    return float(math.prod(image if "Backprop" in kind else out) * math.prod(weights) / max(1, channels))
+
+
+def _type_of(op: Any) -> str:
+    codes = [_codes(op.input_value(index)) for index in (0, 1)]
+    return _float_of(op.output(0)) if None in codes else min(map(str, codes), key=STRICTNESS.index)
+
+
+def _codes(port: Any) -> str | None:
+    """The type of the codes that a value stands for; None where it was never quantised."""
+    for _ in range(_LONGEST):
+        op = port.get_node()
+        kind = op.get_type_name()
+        if kind in _QUANTISERS:
+            return _QUANTISERS[kind]
         if kind == "Constant":
-            count = 1
-            for side in node.get_output_shape(0):
-                count *= side
-            elements[node.get_output_element_type(0).to_string()] += count
-    if floats:
-        return "fp8"
-    known = {_PRECISION[kind]: count for kind, count in elements.items() if kind in _PRECISION}
-    return max(known, key=lambda name: known[name]) if known else "fp32"
+            return _CODES.get(op.get_output_element_type(0).to_string())
+        if kind in ("Multiply", "Subtract"):
+            sides = [op.input_value(index) for index in (0, 1)]
+            values = [side for side in sides if not _is_scale(side)]
+            port = values[0] if len(values) == 1 else sides[0]
+            if len(values) > 1:
+                return None
+        elif kind in ("Convert", "Reshape", "Transpose", "Relu", "MaxPool", "Squeeze", "Unsqueeze"):
+            port = op.input_value(0)
+        else:
+            return None
+    return None
+
+
+def _is_scale(port: Any) -> bool:
+    """Whether it is a constant of one value, or of one for each channel: a scale or a zero-point."""
+    op, shape = port.get_node(), port.get_partial_shape()
+    while op.get_type_name() in ("Convert", "Reshape", "Unsqueeze"):
+        op = op.input_value(0).get_node()
+    return bool(op.get_type_name() == "Constant" and math.prod(shape.to_shape()) == max(shape.to_shape(), default=1))
+
+
+def _is_zero(op: Any) -> bool:
+    return bool(op.get_type_name() == "Constant" and not op.get_data().any())
+
+
+def _float_of(port: Any) -> str:
+    return _PRECISION.get(port.get_element_type().to_string(), "fp32")
 
 
 KIND = OpenVinoKind()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from deploy_robust.artefact.describe import describe
+from deploy_robust.artefact.hashing import identity_of
 from deploy_robust.artefact.manifest import read_manifest
-from deploy_robust.artefact.onnx_graph import GraphFacts
+from deploy_robust.artefact.onnx_graph import GraphFacts, inspect
+from deploy_robust.artefact.side_files import within
 from deploy_robust.artefact.vouching import vouched_bytes
-from deploy_robust.engine import Capabilities, EngineOptions, Health
+from deploy_robust.engine import UNKNOWN, Capabilities, EngineOptions, Health
 from deploy_robust.engines.tensorrt_slots import NotCapturable, Slot
 from deploy_robust.errors import (
     ArtefactError,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deploy_robust.artefact.io_description import IODescription
+    from deploy_robust.artefact.manifest import Manifest
     from deploy_robust.tensorrt.build_record import BuildRecord
     from deploy_robust.tensorrt.device import Device
     from deploy_robust.tensorrt.plan import LivePlan
@@ -85,7 +88,7 @@ class TensorRTEngine:
         trt: Any,
         content: bytes,
         device: Device,
-        precision: str = "unknown",
+        precision: str = UNKNOWN,
         record: BuildRecord | None = None,
     ) -> None:
         self._device = device
@@ -241,7 +244,7 @@ class TensorRTKind:
                     f"the build record beside {path.name} belongs to another plan: copy the right one, or remove it"
                 )
             record.check(path, str(trt.__version__), device.gpu)
-        precision = manifest.precision if manifest else record.precision if record else "unknown"
+        precision = _precision(path, manifest, record) or options.precision or UNKNOWN
         try:
             engine = TensorRTEngine(trt, content, device, precision, record)
         except ArtefactError as error:
@@ -261,6 +264,24 @@ class TensorRTKind:
         except DeployRobustError as error:
             return [Health(self.name, False, str(error).removesuffix(f": {INSTALL}"), INSTALL)]
         return [Health(self.name, True, f"{trt.__version__} on {device.gpu}")]
+
+
+def _precision(path: Path, manifest: Manifest | None, record: BuildRecord | None) -> str | None:
+    """What manifest and build record say, held against each other and against the graph where it lies beside the plan.
+
+    Raises:
+        ArtefactError: They contradict each other.
+    """
+    said = [each.precision for each in (manifest, record) if each is not None]
+    if len(set(said)) > 1:
+        raise ArtefactError(
+            f"the manifest of {path} says {said[0]} and its build record {said[1]}: build the plan again"
+        )
+    if record is not None:
+        graph = within(path.parent, record.onnx.file, path)
+        if graph.is_file() and identity_of(graph) == record.onnx.sha256:
+            inspect(graph).claimed(record.precision, f"the build record of {path}")
+    return said[0] if said else None
 
 
 KIND = TensorRTKind()

@@ -95,6 +95,7 @@ def open_engine(request: EngineRequest) -> Opened:
     Raises:
         ArtefactError: The file is missing, damaged or of another kind.
         EnvironmentProblem: Its runtime, provider or device is not there.
+        UsageError: The precision that the user states is not the engine's.
     """
     from deploy_robust.app.registries import engine_kind, engine_kind_for
     from deploy_robust.artefact.describe import describe
@@ -117,6 +118,9 @@ def open_engine(request: EngineRequest) -> Opened:
             f"the engine {kind.name} failed to open {path} ({type(error).__name__}: {error}): "
             "repair the package that offers it, or try the file with the tool that made it"
         ) from error
+    stated, found = request.options.precision, engine.capabilities.precision
+    if stated not in (None, found):
+        raise UsageError(f"--precision {stated} contradicts {path}, which computes in {found}: leave it out")
     manifest = read_manifest(path)
     require_unchanged(path, identity)
     facts = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.networks import Opened
+from deploy_robust.engine import UNKNOWN
 from deploy_robust.errors import ArtefactError, UsageError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 RECORDED = "recorded"
 """Kind of such an engine, for reports."""
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

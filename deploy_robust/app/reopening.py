@@ -116,6 +116,7 @@ def _engine_note(engine: EngineRequest | RecordedRequest, out: Path) -> dict[str
         "arithmetic": options.arithmetic,
         "compute": options.compute,
         "vouched": options.vouched,
+        "precision": options.precision,
     }
 
 

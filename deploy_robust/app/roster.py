@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from deploy_robust.app.crafting import Crafting
 from deploy_robust.app.literal_twin import open_twin
 from deploy_robust.app.networks import EngineRequest, Opened, SourceRequest, open_engine, open_source
-from deploy_robust.app.recorded import UNKNOWN, RecordedRequest, open_recorded
+from deploy_robust.app.recorded import RecordedRequest, open_recorded
 from deploy_robust.app.terms import CONVERSION, FIDELITY
+from deploy_robust.engine import UNKNOWN
 from deploy_robust.errors import UsageError
 from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE
 
@@ -81,8 +82,9 @@ class Roster:
         # The fp32 graph computes what its source computes: an attack on it would be the same attack twice.
         adaptable = LITERAL in there and engine is not None and engine.restorer.capabilities.precision != "fp32"
         roster = cls(there, references, adaptable, engine, source, literal, why)
-        if references and engine is not None and engine.restorer.capabilities.precision == UNKNOWN and roster.recorded:
-            raise UsageError("say with --precision what the recorded engine computes in: parity is judged by it")
+        if references and engine is not None and engine.restorer.capabilities.precision == UNKNOWN:
+            which = "the recorded engine" if roster.recorded else f"{engine.facts['file']}"
+            raise UsageError(f"say with --precision what {which} computes in: parity is judged by it")
         return roster
 
     @property

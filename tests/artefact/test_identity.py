@@ -20,7 +20,7 @@ from deploy_robust.artefact.manifest import FileRecord, Manifest, manifest_path,
 from deploy_robust.artefact.onnx_graph import inspect
 from deploy_robust.artefact.side_files import side_files
 from deploy_robust.engine import EngineOptions
-from deploy_robust.errors import ArtefactError, CheckpointError
+from deploy_robust.errors import ArtefactError, CheckpointError, UsageError
 
 SHAPE = ("n", 3, "h", "w")
 DATA = "net.onnx.data"
@@ -201,6 +201,13 @@ def test_a_manifest_that_claims_another_precision_is_refused(tmp_path):
     manifest_of(path, precision="int8").write(tmp_path)
     with pytest.raises(ArtefactError, match="says int8, and the graph computes fp32 100 %"):
         open_engine(EngineRequest(path, EngineOptions()))
+
+
+def test_so_is_a_user_who_states_another_one(tmp_path):
+    path = network(tmp_path)
+    with pytest.raises(UsageError, match=r"--precision int8 contradicts .* computes in fp32"):
+        open_engine(EngineRequest(path, EngineOptions(precision="int8")))
+    assert open_engine(EngineRequest(path, EngineOptions(precision="fp32"))).facts["sha256"] == identity_of(path)
 
 
 def test_a_file_that_changes_while_it_is_opened_is_refused(tmp_path, monkeypatch):

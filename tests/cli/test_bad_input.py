@@ -80,6 +80,7 @@ MANIFEST = """{"schema": 1, "artefact": {"file": "net.onnx", "sha256": "00"}, "p
         ("identity", ["--runtime", "onxruntime"], ["'onxruntime'", "did you mean 'onnxruntime'?"]),
         ("identity", ["--runtime", "aotinductor"], ["native code", "--vouch"]),
         ("identity", ["--compute", "bf16"], ["ONNX Runtime", "'bf16'", "--precision"]),
+        ("identity", ["--precision", "int8"], ["--precision int8", "net.onnx", "fp32"]),
         ("identity", ["--runtime", "literal", "--arithmetic", "fused"], ["literal engine", "--runtime onnxruntime"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,

@@ -29,10 +29,10 @@ WEIGHT = torch.from_numpy(KERNEL)
 
 
 def save(nodes, inputs, outputs, initialisers, path: Path, opset: int = 17) -> Path:
-    graph = helper.make_graph(
-        nodes, "g", inputs, outputs, [numpy_helper.from_array(v, k) for k, v in initialisers.items()]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    stored = [v if isinstance(v, TensorProto) else numpy_helper.from_array(v, k) for k, v in initialisers.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8 if opset < 21 else 10)
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))
     return path
@@ -46,6 +46,24 @@ def conv_graph(path: Path, shape=("n", 3, "h", "w"), weight: np.ndarray = KERNEL
     """x -> Conv(x): NCHW float32."""
     nodes = [helper.make_node("Conv", [name, "w"], ["y"], pads=[1, 1, 1, 1])]
     return save(nodes, [value(name, list(shape))], [value("y", list(shape))], {"w": weight}, path)
+
+
+def quantised_graph(path: Path, codes: int = TensorProto.INT8, *, idle: bool = False) -> Path:
+    """One convolution of dequantised codes, or of floats beside a quantiser that touches nothing."""
+    made = {"z": helper.make_tensor("z", codes, (), b"\0", raw=True), "s": np.float32(1 / 100)}
+    made |= {"w": np.zeros(1, np.float32) if idle else KERNEL, "k": KERNEL}
+
+    def pair(name: str) -> list[onnx.NodeProto]:
+        quantised = helper.make_node("QuantizeLinear", [name, "s", "z"], [f"{name}_q"])
+        return [quantised, helper.make_node("DequantizeLinear", [f"{name}_q", "s", "z"], [f"{name}_d"])]
+
+    if idle:
+        conv = helper.make_node("Conv", ["x", "k"], ["c"], pads=[1] * 4)
+        nodes = [conv, *pair("w"), helper.make_node("Add", ["c", "w_d"], ["y"])]
+    else:
+        nodes = [*pair("x"), *pair("w"), helper.make_node("Conv", ["x_d", "w_d"], ["y"], pads=[1] * 4)]
+    sides = ["n", 3, "h", "w"]
+    return save(nodes, [value("x", sides)], [value("y", sides)], made, path, opset=21)
 
 
 def nhwc_uint8_graph(path: Path, weight: np.ndarray = KERNEL) -> Path:

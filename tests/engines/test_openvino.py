@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from deploy_robust.app.literal_twin import open_twin
 from deploy_robust.app.networks import EngineRequest, open_engine
@@ -101,7 +101,7 @@ def test_precision_is_set_and_read_back(graphs, tmp_path):
         with pytest.raises(EnvironmentProblem, match=r"asked to compute in f16 and this CPU makes (bf16|f32) of it"):
             restorer(path, compute="f16")
     small = saved(tmp_path / "b.xml", path, half=True)
-    assert restorer(small).capabilities.precision == "fp16"
+    assert restorer(small).capabilities.precision == "fp32"  # weights stored in half the bits, made floats to be used
 
 
 @needs_openvino
@@ -164,37 +164,35 @@ def test_files_that_do_not_belong_together(graphs, tmp_path):
 def test_a_graph_of_another_precision_is_no_literal_twin(graphs, tmp_path):
     """An int8 engine that was quantised from an fp32 graph: that graph does not say what the engine computes."""
     graph = graphs.conv_graph(tmp_path / "a.onnx")
-    path = saved(tmp_path / "b.xml", graph)
-    for precision, is_twin in (("fp32", True), ("int8", False)):
+    for precision, made_of in (("fp32", graph), ("int8", graphs.quantised_graph(tmp_path / "q.onnx"))):
+        path = saved(tmp_path / f"{precision}.xml", made_of)
         records = FileRecord.of(path), FileRecord.of(graph)
         Manifest(records[0], precision, "test", {}, IODescription(), graph=records[1]).write(tmp_path)
         asked = EngineRequest(path, EngineOptions(threads=1))
         twin = open_twin(asked, open_engine(asked), "cpu")
-        assert (not isinstance(twin, str)) == is_twin
+        assert isinstance(twin, str) == (precision == "int8")
         if isinstance(twin, str):
             assert "made int8 from a.onnx, which is fp32" in twin
 
 
 @needs_openvino
-def test_an_fp8_graph_keeps_its_precision_as_ir(graphs, tmp_path):
-    kind = TensorProto.FLOAT8E4M3FN
-    zero = helper.make_tensor("z", kind, (), b"\0", raw=True)
-    constants = [zero, numpy_helper.from_array(np.float32(1 / 448), "s"), numpy_helper.from_array(graphs.KERNEL, "w")]
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-        helper.make_node("Conv", ["d", "w"], ["y"], pads=[1] * 4),
-    ]
-    made = helper.make_graph(
-        nodes, "g", [graphs.value("x", ["n", 3, "h", "w"])], [graphs.value("y", ["n", 3, "h", "w"])]
-    )
-    made.initializer.extend(constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.save_model(model, str(tmp_path / "g.onnx"))
-    saved(tmp_path / "g.xml", tmp_path / "g.onnx")
-    for name in ("g.onnx", "g.xml"):
-        engine, _ = KIND.open(tmp_path / name, EngineOptions())
-        assert engine.capabilities.precision == "fp8", name
+def test_work_decides_in_a_graph_and_in_ir_alike(graphs, tmp_path):
+    for name, codes, idle, precision in (
+        ("a", TensorProto.INT8, False, "int8"),
+        ("b", TensorProto.INT8, True, "fp32"),
+        ("c", TensorProto.FLOAT8E4M3FN, False, "fp8"),
+    ):
+        graph = graphs.quantised_graph(tmp_path / f"{name}.onnx", codes, idle=idle)
+        for path in (graph, saved(tmp_path / f"{name}.xml", graph)):
+            engine, _ = KIND.open(path, EngineOptions())
+            assert (engine.capabilities.precision, engine.capabilities.tags["work"]) == (
+                precision,
+                f"{precision} 100 %",
+            )
+    lying = Manifest(FileRecord.of(tmp_path / "b.xml"), "int8", "test", {}, IODescription())
+    lying.write(tmp_path)
+    with pytest.raises(ArtefactError, match="says int8, and the graph computes fp32 100 %"):
+        KIND.open(tmp_path / "b.xml", EngineOptions())
 
 
 @needs_openvino

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from onnx import TensorProto
 
 from deploy_robust.artefact.hashing import sha256_of
+from deploy_robust.artefact.io_description import IODescription
+from deploy_robust.artefact.manifest import FileRecord, Manifest, manifest_path
 from deploy_robust.engine import Engine, EngineOptions
 from deploy_robust.engines.tensorrt import KIND, TensorRTEngine
 from deploy_robust.errors import ArtefactError, EngineDefect, EnvironmentProblem, ExportError, UsageError
@@ -199,6 +202,23 @@ def test_who_answers_for_a_plan(plan, trt, device):
         KIND.open(path, EngineOptions(device="cuda"))
     with pytest.raises(ArtefactError, match="a plan is good for one TensorRT"):
         KIND.open(path, EngineOptions(device="cuda", vouched=sha256_of(path)))
+
+
+def test_what_a_plan_computes_in_is_said_once(plan, device):
+    path, record = plan()
+    replace(record, precision="int8").write(path)
+    with pytest.raises(ArtefactError, match=r"the build record of .* says int8, and the graph computes fp32 100 %"):
+        KIND.open(path, EngineOptions(device="cuda"))
+    record.write(path)
+    manifest = Manifest(FileRecord.of(path), "int8", "tensorrt", {}, IODescription())
+    manifest.write(path.parent)
+    with pytest.raises(ArtefactError, match="says int8 and its build record fp32"):
+        KIND.open(path, EngineOptions(device="cuda"))
+    manifest_path(path).unlink()
+    record_path(path).unlink()
+    for stated in (None, "int8"):
+        options = EngineOptions(device="cuda", vouched=sha256_of(path), precision=stated)
+        assert KIND.open(path, options)[0].capabilities.precision == (stated or "unknown")
 
 
 def test_a_stale_timing_cache_is_refused(plan, device, tmp_path):

@@ -13,7 +13,7 @@ from deploy_robust.artefact.hashing import sha256_of
 from deploy_robust.artefact.manifest import IDENTICAL, ParityFigure
 from deploy_robust.artefact.onnx_graph import inspect, read_graph
 from deploy_robust.artefact.precision import shares_of
-from deploy_robust.engine import EngineOptions
+from deploy_robust.engine import UNKNOWN, EngineOptions
 from deploy_robust.errors import ArtefactError, EngineDefect, ExportError
 from deploy_robust.gate.parity import CONVERSION, FIDELITY, parity, worst
 from deploy_robust.restorer import Restorer
@@ -83,10 +83,14 @@ class Verifier:
             ExportError: It does not run, or parity is broken; the layer where it breaks is named where that is known.
         """
         if file.suffix == ".onnx":
-            _require(each, precision, file)
+            shares = shares_of(read_graph(file), file.parent)
+            _require(each, precision, shares.judged, str(shares))
         conversion, fidelity = _bound(CONVERSION, each, precision), _bound(FIDELITY, each, precision)
         why = partial(self._culprit, graph, fp32)
         candidate = _opened(each, file, self._io)
+        found = candidate.capabilities
+        if found.precision != UNKNOWN:
+            _require(each, precision, found.precision, found.tags.get("work", found.precision))
         outputs: list[Tensor] = []
 
         def recorded(batch: Tensor) -> Tensor:
@@ -197,12 +201,11 @@ def _bound(bounds: Mapping[str, Bound], each: Exporter, precision: str) -> Bound
     return found
 
 
-def _require(each: Exporter, precision: str, file: Path) -> None:
-    """Refuses a graph whose name would promise another precision than most of its work is done in."""
-    shares = shares_of(read_graph(file), file.parent)
-    if shares.judged != precision:
+def _require(each: Exporter, precision: str, judged: str, work: str) -> None:
+    """Refuses an artefact whose name would promise another precision than most of its work is done in."""
+    if judged != precision:
         raise ExportError(
-            f"the {each.name} graph computes {shares}, so that it is judged as {shares.judged} and not as {precision}: "
+            f"the {each.name} artefact computes {work}, so that it is judged as {judged} and not as {precision}: "
             "leave less of it in float (--quantise-ends, fewer --keep-fp32), or export another precision; "
             "nothing was left behind"
         )

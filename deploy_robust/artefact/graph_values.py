@@ -171,8 +171,16 @@ class Values:
             name = maker.at(0)
         return None
 
-    def live(self) -> Iterator[Step]:
-        """The steps on the way from the image to the output, in order."""
+    def choices(self) -> Iterator[Step]:
+        """Each Where on the way whose condition nobody knows: it may never take one of its sides."""
+        return (step for step in self.live() if step.op == "Where" and not self._fixed_choice(step))
+
+    def live(self, never: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Step]:
+        """The steps on the way from the image to the output, in order.
+
+        Args:
+            never: Inputs that are taken to be never read: the ``id`` of a step, and which of its inputs.
+        """
         reached, waiting = set(self.outputs), list(self.outputs)
         makers = self._makers
         seen: set[int] = set()
@@ -182,7 +190,8 @@ class Values:
                     continue
                 seen.add(id(step))
                 for index, name in enumerate(step.inputs):
-                    if name in self._dependent and (id(step), index) not in self._unseen and name not in reached:
+                    at = id(step), index
+                    if name in self._dependent and at not in self._unseen | never and name not in reached:
                         reached.add(name)
                         waiting.append(name)
         return (step for step in self.steps if id(step) in seen)
@@ -220,14 +229,15 @@ class Values:
             return
         work = _without_weights(model)
         for _ in range(_ROUNDS):
-            known = {
-                tensor.name: numpy_helper.to_array(tensor)
-                for tensor in work.graph.initializer
-                if math.prod(tensor.dims) <= _SMALL and tensor.data_location != tensor.EXTERNAL
-            }
+            known = {}
+            for tensor in work.graph.initializer:
+                if math.prod(tensor.dims) <= _SMALL and (array := self._read(tensor)) is not None:
+                    known[tensor.name] = array
             before = len(known)
             for node in work.graph.node:
-                if node.op_type == "Shape":
+                if not node.output:
+                    continue
+                if node.op_type == "Shape" and node.input:
                     if (shape := self._shapes.get(node.input[0])) is not None:
                         ends = {a.name: a.i for a in node.attribute}
                         known[node.output[0]] = np.array(shape[ends.get("start", 0) : ends.get("end")], np.int64)
@@ -235,13 +245,13 @@ class Values:
                     known.update(_computed(node, [known[name] for name in node.input if name]))
             if len(known) == before:
                 return
-            kept = [node for node in work.graph.node if not all(name in known for name in node.output)]
+            kept = [node for node in work.graph.node if not node.output or not known.keys() >= set(node.output)]
             made = [name for node in work.graph.node for name in node.output if name in known]
             del work.graph.node[:]
             work.graph.node.extend(kept)
-            work.graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in made)
             del work.graph.value_info[:]
             try:
+                work.graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in made)
                 work = shape_inference.infer_shapes(work, data_prop=True)
             except Exception:  # as in `_inferred`: what is not known then is counted by weights
                 return
@@ -285,7 +295,7 @@ class Values:
         branch: tuple[int, ...],
     ) -> None:
         """Both branches, or the one that a constant condition takes."""
-        condition = self._value(inputs[0])
+        condition = self._value(inputs[0]) if inputs else None
         known = condition is not None and condition.size == 1
         if not known:
             self._branches += 1
@@ -306,7 +316,7 @@ class Values:
     ) -> None:
         """The body once, its carried values handed in, around and out; it counts as often as a constant says."""
         self._learn(body)
-        trips = self._value(inputs[0]) if node.op_type == "Loop" and inputs[0] else None
+        trips = self._value(inputs[0]) if node.op_type == "Loop" and inputs and inputs[0] else None
         again = max(1, int(trips.reshape(-1)[0])) if trips is not None and trips.size else 1
         offset = 2 if node.op_type == "Loop" else 0
         carried = [value.name for value in body.input][offset:]
@@ -334,7 +344,10 @@ class Values:
         fixed = self._fixed_choice(step)
         reads = {i for i, name in enumerate(step.inputs) if name in self._dependent and i not in fixed}
         self._unseen.update((id(step), i) for i in fixed)
-        bound = self._bound(step, fixed)
+        try:
+            bound = self._bound(step, fixed)
+        except (IndexError, ValueError, TypeError, OverflowError):  # an operator with inputs that it cannot have
+            bound = math.inf
         if step.op in _ADDERS:
             tiny = {i for i in reads if self._bound_of(step.inputs[i]) <= NEGLIGIBLE}
             self._unseen.update((id(step), i) for i in tiny)
@@ -431,6 +444,10 @@ class Values:
         tensor = self._stored.get(name)
         if tensor is None or math.prod(tensor.dims) > most:
             return None
+        return self._read(tensor)
+
+    def _read(self, tensor: onnx.TensorProto) -> NDArray[Any] | None:
+        """A stored constant; None where its bytes are not there, or are not what its type and sizes say."""
         from onnx import TensorProto, external_data_helper, numpy_helper
 
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from deploy_robust.artefact.graph_values import NOMINAL_SIDE, Values
@@ -43,6 +44,9 @@ _CODES = {
 
 LEAST_SHARE = 1 / 3
 """A graph is judged as the most exact type that this share of its work runs in, counting more exact types with it."""
+
+_MOST_CHOICES = 64
+"""Operators Where that are looked into; where there are more, both sides of the others count."""
 
 _CONVOLUTIONS = (
     *("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "DeformConv"),
@@ -127,9 +131,30 @@ def shares_of(model: onnx.ModelProto, folder: Path | None = None) -> Shares:
 
 
 def _work(values: Values, *, by_weights: bool) -> dict[str, float] | None:
-    """Type to multiply-accumulates; None where a size is needed and not known."""
+    """Type to multiply-accumulates; None where a size is needed and not known.
+
+    Of a Where whose condition is not known, the side counts that makes looser bounds less likely, or both.
+    """
+    never: frozenset[tuple[int, int]] = frozenset()
+    found = _counted(values, never, by_weights=by_weights)
+    for step in islice(values.choices(), _MOST_CHOICES):
+        for side in (1, 2):
+            cut = never | {(id(step), side)}
+            other = _counted(values, cut, by_weights=by_weights)
+            if found is not None and other and _exactness(other) > _exactness(found):
+                found, never = other, cut
+    return found
+
+
+def _exactness(work: Mapping[str, float]) -> float:
+    total = sum(work.values())
+    return _for_exact(work) / total if total else 0.0
+
+
+def _counted(values: Values, never: frozenset[tuple[int, int]], *, by_weights: bool) -> dict[str, float] | None:
+    """The same, with inputs that are taken to be never read."""
     found: defaultdict[tuple[int, ...], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for step in values.live():
+    for step in values.live(never):
         if not _multiplies(step):
             continue
         amount = _by_weights(values, step) if by_weights else _products(values, step)
@@ -156,6 +181,14 @@ def _multiplies(step: Step) -> bool:
 
 
 def _products(values: Values, step: Step) -> float | None:
+    """Multiply-accumulates of one step; None where a size is not known, or fits no such operator."""
+    try:
+        return _by_sizes(values, step)
+    except (IndexError, ValueError, OverflowError):
+        return None
+
+
+def _by_sizes(values: Values, step: Step) -> float | None:
     """Multiply-accumulates of one step by the sizes of its values."""
     image, weights, out = (values.shape(name) for name in (step.at(0), _weights_of(step), step.outputs[0]))
     if image is None:

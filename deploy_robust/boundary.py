@@ -230,7 +230,12 @@ def path_of(place: Iterable[str | int]) -> str:
     """A place as one word, like ``requirement[2].at_least``."""
     text = ""
     for step in place:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += ("." if text else "") + (
+                step if step.isprintable() and len(step) <= _LONGEST_SHOWN else shown(step)
+            )
     return text
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from annotated_types import Gt
+from annotated_types import Gt, MinLen
 
 from deploy_robust.app.networks import EngineRequest, SourceRequest
 from deploy_robust.app.pairs import PHOTOS, SCENES, PairsRequest
@@ -64,7 +64,7 @@ class RequestNote:
     source: Annotated[Mapping[str, Any], Holding(files=list[Literal["what", "checkpoint"]])]
     pairs: PairsRequest
     timeout: Annotated[float, Gt(0)]
-    downstream: tuple[Mapping[Literal["file", "name"], str], ...] = ()
+    downstream: tuple[Annotated[Mapping[Literal["file", "name"], str], MinLen(1)], ...] = ()
 
 
 def from_note(

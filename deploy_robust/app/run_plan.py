@@ -7,9 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust import __version__
-from deploy_robust.boundary import MalformedError, validated
 from deploy_robust.errors import RunError
-from deploy_robust.gate.run_spec import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +97,3 @@ def require_judged(plan: Mapping[str, Any], folder: Path) -> None:
             f"the run in {folder} compares several engines: its report.html holds every verdict; repeat "
             "`deploy-robust compare` to write it anew, or `deploy-robust check` one of them"
         )
-    try:
-        validated(JUDGED, plan)
-    except MalformedError as error:
-        raise RunError(f"the plan of the run in {folder} {error}; move the folder away and check again") from error

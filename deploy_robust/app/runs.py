@@ -156,7 +156,7 @@ def _subject(plan: Mapping[str, Any]) -> str:
     """What a run was about: its engine, its engines, or the source of a set."""
     if "engines" in plan:
         return ", ".join(engine["name"] for engine in plan["engines"] if engine["build_of"] is None)
-    return str(plan["source"]["name"] if plan["engine"] is None else plan["engine"]["file"])
+    return str(plan["engine"]["file"] if plan["engine"] else (plan["source"] or {}).get("name", ""))
 
 
 def _images_of(summary: Summary, count: int) -> set[str]:

@@ -20,8 +20,12 @@ SMALLEST_SIDE = 32
 LARGEST_SIDE = 65_536
 """Sides above this many pixels are refused: what asks for them is damaged."""
 
+LARGEST_MULTIPLE = 4096
+"""Likewise sides that must be multiples of more pixels than this: the smallest image is padded to one."""
+
 LARGEST_BATCH = 4096
-"""Likewise batches of more images."""
+LARGEST_INPUT = 2**28
+"""Likewise batches of more images, or of more pixels in all: 3 GB in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,10 @@ class SizeRule:
     fixed: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, sides in (("multiple", (self.multiple,)), ("fixed", self.fixed or ())):
-            if wrong := [side for side in sides if not 1 <= side <= LARGEST_SIDE]:
-                raise UsageError(f"size.{name} must lie between 1 and {LARGEST_SIDE} pixels (got {wrong[0]})")
+        limits = (("multiple", (self.multiple,), LARGEST_MULTIPLE), ("fixed", self.fixed or (), LARGEST_SIDE))
+        for name, sides, most in limits:
+            if wrong := [side for side in sides if not 1 <= side <= most]:
+                raise UsageError(f"size.{name} must lie between 1 and {most} pixels (got {wrong[0]})")
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
         """The smallest accepted size that holds (height, width).
@@ -109,6 +114,11 @@ class IODescription:
             raise UsageError(f"uint8 input means range 0,255 (got {self.range[0]:g},{self.range[1]:g})")
         if self.batch is not None and not 1 <= self.batch <= LARGEST_BATCH:
             raise UsageError(f"batch must lie between 1 and {LARGEST_BATCH} images (got {self.batch})")
+        if self.size.fixed is not None and (self.batch or 1) * math.prod(self.size.fixed) > LARGEST_INPUT:
+            raise UsageError(
+                f"{self.batch or 1} images of {self.size} are more than {LARGEST_INPUT:,} pixels: "
+                "export the engine for smaller images or a smaller batch"
+            )
 
     @property
     def native_output_range(self) -> tuple[float, float]:

@@ -203,7 +203,8 @@ def _port(value: onnx.ValueInfoProto) -> Port:
     dims = tensor.shape.dim if tensor.HasField("shape") else ()
     # Some exporters write a dynamic dimension as 0 or -1.
     shape = tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims)
-    return Port(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    return Port(value.name, names.get(tensor.elem_type, f"element type {tensor.elem_type}"), shape)
 
 
 def _only(path: Path, role: str, ports: list[Port]) -> Port:

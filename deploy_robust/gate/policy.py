@@ -151,7 +151,13 @@ class Policy:
         Raises:
             MalformedError: It is none.
         """
-        return validated(cls, data)
+        policy = validated(cls, data)
+        for index, line in enumerate(policy.requirements):
+            if line.quantity not in QUANTITIES:
+                raise MalformedError(f"is not usable: requirements[{index}].quantity is none: {shown(line.quantity)}")
+            if line.at_least is None and line.at_most is None and not line.by_precision:
+                raise MalformedError(f"is not usable: requirements[{index}] has no bound")
+        return policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,9 +67,15 @@ RUN_SPEC = Annotated[
 ]
 """What every reader of a plan may rely on; `policy` and `registration` have readers of their own."""
 
-JUDGED = Annotated[
+OF_ONE = Annotated[
     Table, Holding(engine=ENGINE | None, source=SOURCE | None, precision=str, references=Words, terms=Table)
 ]
-"""What the plan of a run holds where one engine is judged."""
+OF_SEVERAL = Annotated[Table, Holding(engines=list[COMPARED])]
+
+
+def required_of(plan: Mapping[str, Any]) -> Any:
+    """What a plan holds beyond `RUN_SPEC`: that of a comparison several engines, any other at most one."""
+    return OF_SEVERAL if plan["command"] == "compare" else OF_ONE
+
 
 VERDICT_NOTE = Annotated[Table, Holding(status=Literal["PASS", "FAIL", "INCONCLUSIVE"], sentence=str, policy=Table)]

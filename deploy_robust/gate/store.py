@@ -17,7 +17,7 @@ from deploy_robust.boundary import MalformedError, parse_json, require_limits, v
 from deploy_robust.errors import RunError
 from deploy_robust.gate.records import digest_of
 from deploy_robust.gate.rows import COLUMNS, checked, from_row, to_png, to_row
-from deploy_robust.gate.run_spec import RUN_SPEC, Count
+from deploy_robust.gate.run_spec import RUN_SPEC, Count, required_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -301,7 +301,12 @@ class SqliteStore:
     @property
     def spec(self) -> dict[str, Any]:
         """The same, after it was held against `RUN_SPEC`: what readers of plans rely on is there."""
-        return self._plan(RUN_SPEC)
+        plan = self._plan(RUN_SPEC)
+        try:
+            validated(required_of(plan), plan)
+        except MalformedError as error:
+            raise self.damaged(error) from error
+        return plan
 
     def _plan(self, form: Any) -> dict[str, Any]:
         plan: dict[str, Any] | None = self._meta("plan", form)
@@ -416,8 +421,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     latter is true of a finished run in a folder that is read-only; it would pass over what stands in a log.
     """
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        return _opened(path, "mode=rw")
     except sqlite3.OperationalError as error:
         log = path.with_name(f"{path.name}-wal")
         if log.exists() and log.stat().st_size:
@@ -425,12 +429,20 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
                 f"cannot read {path}: {error}; it was not closed and is read-only: copy it to where you may write"
             ) from error
         try:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            return _opened(path, "immutable=1")
         except sqlite3.Error as again:
             raise _unreadable(path, again) from again
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()  # which takes away what SQLite has put beside the file
+        raise
     return connection
 
 

@@ -9,7 +9,7 @@ import click
 from deploy_robust.cli.crafting_options import crafting_request
 from deploy_robust.cli.engine_options import engine_options, engine_request
 from deploy_robust.cli.io_options import io_overrides
-from deploy_robust.cli.options import FILE, pairs_request, stacked
+from deploy_robust.cli.options import FILE, Finite, pairs_request, stacked
 from deploy_robust.cli.running import BATCH, DEVICE, ROWS, SEED, THREADS, TIMEOUT
 from deploy_robust.cli.set_options import refuse_contradictions, set_pairs
 from deploy_robust.errors import UsageError
@@ -59,7 +59,7 @@ def running_options(command: F) -> F:
         TIMEOUT,
         click.option(
             "--max-minutes",
-            type=click.FloatRange(min=0),
+            type=Finite(min=0),
             metavar="M",
             help="Stop after so long; what is open then makes the verdict INCONCLUSIVE at best.",
         ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deploy_robust.cli.options import stacked
+from deploy_robust.cli.options import Finite, stacked
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,16 +21,22 @@ _KEEPS = {
     "max_drop": ("--max-drop", "drop"),
     "min_drift": ("--min-drift", "drift"),
 }
-_DECIBELS = click.FloatRange(min=0, min_open=True)
+_DECIBELS = Finite(min=0, min_open=True)
 
 
 def claim_options(command: F) -> F:
     """Adds the options; `claim` reads them."""
     return stacked(
         command,
-        click.option("--p0", type=float, default=0.05, show_default=True, help="Failure rate between PASS and FAIL."),
         click.option(
-            "--alpha", type=float, default=0.05, show_default=True, help="Probability of a wrong PASS, of a wrong FAIL."
+            "--p0", type=Finite(), default=0.05, show_default=True, help="Failure rate between PASS and FAIL."
+        ),
+        click.option(
+            "--alpha",
+            type=Finite(),
+            default=0.05,
+            show_default=True,
+            help="Probability of a wrong PASS, of a wrong FAIL.",
         ),
         click.option(
             "--epsilon", multiple=True, default=["1/255"], show_default=True, help="Like 2/255; may be given again."

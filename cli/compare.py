@@ -8,7 +8,7 @@ import click
 
 from deploy_robust.cli import exit_codes
 from deploy_robust.cli.engine_specs import parse_engine, parse_source
-from deploy_robust.cli.options import FILE, pairs_options, pairs_request
+from deploy_robust.cli.options import FILE, Finite, pairs_options, pairs_request
 from deploy_robust.cli.running import BATCH, DEVICE, ROWS, SEED, THREADS, TIMEOUT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-gap",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="DB",
     help="Exit with 1 unless every engine stays within so many dB of what it was made from, and its parity holds.",
 )
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @TIMEOUT
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     metavar="M",
     help="Stop after so long (exit code 3); repeat to go on.",
 )

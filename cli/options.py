@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from deploy_robust.app.pairs import PairsRequest
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Finite(click.FloatRange):
+    """A number in a range; click lets NaN and infinities pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parses; click reports what is wrong."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 class Size(click.ParamType[tuple[int, int]]):

@@ -13,7 +13,7 @@ from deploy_robust.cli import exit_codes
 from deploy_robust.cli.check_options import check_request, network_options, running_options
 from deploy_robust.cli.claim_options import claim, claim_options
 from deploy_robust.cli.io_options import io_options
-from deploy_robust.cli.options import units_options
+from deploy_robust.cli.options import Finite, units_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(name="plan")
 @click.option(
-    "--expect", type=float, default=0.0, show_default=True, help="Failure rate that you expect of the engine."
+    "--expect", type=Finite(), default=0.0, show_default=True, help="Failure rate that you expect of the engine."
 )
 @claim_options
 @network_options(required=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy_robust.cli.options import FILE
+from deploy_robust.cli.options import FILE, Finite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ SAME, DIFFERS = 0, 1
 @click.option("--outputs", type=FILE, help="Where recorded outputs lie now, if not where they were.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=1e-3,
     show_default=True,
     help="Relative difference of a figure that counts as the same; 0 asks for the same images, too.",

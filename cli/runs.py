@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy_robust.cli.options import FILE
+from deploy_robust.cli.options import FILE, Finite
 from deploy_robust.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def show_command(run: Path, as_json: bool) -> None:
 
 @command.command(name="prune")
 @click.argument("run", type=FILE, nargs=-1)
-@click.option(
-    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Prune every run whose last batch is older."
-)
+@click.option("--older-than", type=Finite(min=0), metavar="DAYS", help="Prune every run whose last batch is older.")
 @click.option("--under", type=FILE, default=_UNDER, show_default=True, help="Where --older-than looks for runs.")
 @click.option(
     "--keep",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from deploy_robust.cli import signals
+from deploy_robust.cli.options import Finite
 from deploy_robust.cli.training import out_option, print_ending, slice_options, typed, watching
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 @click.option("--batch", default=4, type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", default=64, type=click.IntRange(16), help="Side of a crop, pixels.")
 @click.option("--loss", default="paper", help="paper (of the network), or a sum like charbonnier+0.2*ssim.")
-@click.option("--rate", default=2e-3, type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
+@click.option("--rate", default=2e-3, type=Finite(0, min_open=True), help="Highest learning rate.")
 @click.option("--seed", default=0, type=int, help="Seed of weights, data and crops.")
 @click.option("--validate-every", default=200, type=click.IntRange(1), help="Steps between validations.")
 @click.option("--validate-attacked", default=0, type=click.IntRange(0), help="Held-out pairs that PGD attacks, too.")
 @click.option("--accumulate", default=1, type=click.IntRange(1), help="Parts of a batch, one after the other.")
-@click.option("--average", default=0.0, type=click.FloatRange(0, 1, max_open=True), help="Decay of averaged weights.")
-@click.option("--clip", default=1.0, type=click.FloatRange(0, min_open=True), help="Longest gradient.")
+@click.option("--average", default=0.0, type=Finite(0, 1, max_open=True), help="Decay of averaged weights.")
+@click.option("--clip", default=1.0, type=Finite(0, min_open=True), help="Longest gradient.")
 @click.option(
     "--precision",
     default="fp32",
@@ -50,16 +51,10 @@ if TYPE_CHECKING:
 )
 @click.option("--init", default=None, help="Weights to start from: a shipped name or a file.  [default: fresh]")
 @click.option("--adversarial", is_flag=True, help="Attack the network in every step; what moves is part of the loss.")
-@click.option(
-    "--adv-weight", default=1.0, type=click.FloatRange(0, min_open=True), help="Lambda, the weight of that part."
-)
-@click.option(
-    "--adv-epsilon", default=4.0, type=click.FloatRange(0, 255, min_open=True), help="Radius in grey levels, n/255."
-)
+@click.option("--adv-weight", default=1.0, type=Finite(0, min_open=True), help="Lambda, the weight of that part.")
+@click.option("--adv-epsilon", default=4.0, type=Finite(0, 255, min_open=True), help="Radius in grey levels, n/255.")
 @click.option("--adv-steps", default=4, type=click.IntRange(1), help="Iterations of the inner PGD.")
-@click.option(
-    "--adv-step-ratio", default=0.5, type=click.FloatRange(0, min_open=True), help="Its step, a share of epsilon."
-)
+@click.option("--adv-step-ratio", default=0.5, type=Finite(0, min_open=True), help="Its step, a share of epsilon.")
 @click.option(
     "--adv-start",
     default="uniform",
@@ -118,10 +113,12 @@ def command(
     from rich.console import Console
 
     from deploy_robust.app.train import TrainingData, TrainingRequest, train
+    from deploy_robust.models.registry import MODELS
     from deploy_robust.training.adversary import Adversary
     from deploy_robust.training.plan import TrainingPlan
     from deploy_robust.training.validation import AttackedValidation
 
+    MODELS.spec(model)  # before a progress bar is shown
     adversary = Adversary(
         epsilon=adv_epsilon,
         iterations=adv_steps,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy_robust.cli import signals
+from deploy_robust.cli.options import Finite
 from deploy_robust.cli.training import out_option, print_ending, slice_options, typed, watching
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 @click.option("--steps", default=3000, type=click.IntRange(1), help="Optimiser steps.")
 @click.option("--batch", default=8, type=click.IntRange(1), help="Crops in a step.")
 @click.option("--crop", default=96, type=click.IntRange(32), help="Side of a crop, pixels.")
-@click.option("--rate", default=3e-3, type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
-@click.option("--left-rain", default=0.35, type=click.FloatRange(0, 1), help="Greatest share of rain left in images.")
-@click.option("--noise", default=4.0, type=click.FloatRange(0, 255), help="Greatest noise in them, grey levels.")
-@click.option("--light", default=0.1, type=click.FloatRange(0, 0.5, max_open=True), help="Greatest change of light.")
+@click.option("--rate", default=3e-3, type=Finite(0, min_open=True), help="Highest learning rate.")
+@click.option("--left-rain", default=0.35, type=Finite(0, 1), help="Greatest share of rain left in images.")
+@click.option("--noise", default=4.0, type=Finite(0, 255), help="Greatest noise in them, grey levels.")
+@click.option("--light", default=0.1, type=Finite(0, 0.5, max_open=True), help="Greatest change of light.")
 @click.option("--seed", default=0, type=int, help="Seed of weights, scenes and crops.")
 @click.option("--validate-every", default=500, type=click.IntRange(1), help="Steps between validations.")
 @slice_options

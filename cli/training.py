@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy_robust.cli import signals
-from deploy_robust.cli.options import stacked
+from deploy_robust.cli.options import Finite, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,9 +38,7 @@ def slice_options(command: F) -> F:
         click.option(
             "--threads", default=None, type=click.IntRange(1), help="CPU threads; keep the number to go on exactly."
         ),
-        click.option(
-            "--max-minutes", default=None, type=click.FloatRange(0), help="Stop after this long; go on another time."
-        ),
+        click.option("--max-minutes", default=None, type=Finite(0), help="Stop after this long; go on another time."),
         click.option("--restart", is_flag=True, help="Throw away the state of an earlier call with the same --out."),
     )
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from deploy_robust.data.pairs import Pair
 
 
+MOST_PAIRS = 1_000_000
+MOST_PIXELS = 2**24
+"""What an embedded source draws at most: pairs, and pixels of each."""
+
+
 class EmbeddedSource(ABC):
     """Pairs made when asked for, each from its own key; nothing is cached.
 
@@ -42,8 +47,10 @@ class EmbeddedSource(ABC):
         splits: tuple[str, ...],
         rain: RainSettings | None,
     ) -> None:
-        if count < 1:
-            raise UsageError(f"{name}: count={count}: at least 1")
+        if not 1 <= count <= MOST_PAIRS:
+            raise UsageError(f"{name}: count={count}: at least 1 and at most {MOST_PAIRS:,}")
+        if size[0] * size[1] > MOST_PIXELS:
+            raise UsageError(f"{name}: size {size[0]}x{size[1]}: at most {MOST_PIXELS:,} pixels, like 4096x4096")
         if min(size) < SMALLEST_SIDE:
             raise UsageError(f"{name}: size {size[0]}x{size[1]}: height and width of at least {SMALLEST_SIDE} pixels")
         if split not in splits:

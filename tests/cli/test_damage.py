@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 from PIL import Image
 
 from deploy_robust.artefact.io_description import IODescription
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SAMPLE = 11
-"""Every so many damages are tried in every test run."""
+SAMPLE = 12
+"""About so many damages of each kind are tried in every test run."""
 
 
 class InProcess:
@@ -177,6 +178,59 @@ def toml_file(whole: bytes) -> Iterator[tuple[str, bytes]]:
     yield "a key more", f"colour = 1\n{text}".encode()
 
 
+def of_graph(_: bytes) -> Iterator[tuple[str, bytes]]:
+    """Graphs with sizes and types that no engine has, and metadata that is no I/O description."""
+    for side in (2**40, 2**62, 10**8, 70_000):
+        yield f"height {side}", _graph(shape=("n", 3, side, 64))
+        yield f"both sides {side}", _graph(shape=("n", 3, side, side))
+        yield f"batch {side}", _graph(shape=(side, 3, "h", "w"))
+    yield "channels", _graph(shape=("n", 2**40, "h", "w"))
+    yield "many images", _graph(shape=(4096, 3, 4096, 4096))
+    for number in (0, 65, 999, 2**31 - 1, TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.UINT4):
+        yield f"element type {number}", _graph(dtype=number)
+    for text in (
+        "",
+        "[]",
+        "null",
+        "3",
+        '"x"',
+        DEEP,
+        '{"mean": "x"}',
+        '{"size": null}',
+        '{"size": [1]}',
+        '{"batch": -1}',
+        '{"size": {"multiple": 0}}',
+        '{"size": {"multiple": -3}}',
+        '{"size": {"fixed": 2.5}}',
+        '{"range": []}',
+        '{"range": [0, Infinity]}',
+        '{"std": [NaN, 1, 1]}',
+        '{"std": [0, 1, 1]}',
+        '{"layout": "HWC"}',
+        '{"colour": null}',
+        '{"dtype": "int4"}',
+        '{"mean": [1, 2]}',
+        '{"mean": [1, 2, 1e999]}',
+        '{"batch": 1e9}',
+        '{"range": [0, 1], "range": [0, 255]}',
+        '{"size": {"multiple": 1000000000000}}',
+    ):
+        yield f"metadata {text[:40]}", _graph(metadata=text)
+
+
+def _graph(shape: Any = ("n", 3, "h", "w"), dtype: int = TensorProto.FLOAT, metadata: str | None = None) -> bytes:
+    """An ONNX file that gives what it takes."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in "xy"]
+    for port in ports:
+        port.type.tensor_type.elem_type = dtype
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if metadata is not None:
+        helper.set_model_props(model, {"deploy_robust.io": metadata})
+    content: bytes = model.SerializeToString()
+    return content
+
+
 NETWORK = """\
 model = "street.onnx"
 task = "segmentation"
@@ -194,6 +248,7 @@ CHECK = ("check", "--policy", "quick.toml", "--size", "32", "--limit", "2", "--t
 KINDS = {
     "manifest": Kind("net.onnx.json", (*CHECK, "--engine", "net.onnx"), json_file, meant=True),
     "graph": Kind("bare.onnx", (*CHECK, "--engine", "bare.onnx"), of_bytes, meant=True),
+    "graph of no network": Kind("bare.onnx", (*CHECK, "--engine", "bare.onnx"), of_graph),
     "io-file": Kind("io.json", (*CHECK, "--engine", "bare.onnx", "--io-file", "io.json"), json_file, meant=True),
     "policy": Kind("mine.toml", ("judge", "run", "--policy", "mine.toml", "--out", "out"), toml_file, meant=True),
     "set": Kind(
@@ -320,7 +375,7 @@ def tried(folder: Path, damages: list[tuple[str, Callable[[], None]]], kind: Kin
 
 def some(damages: list[Any]) -> list[Any]:
     """All damages where that was asked for, else a sample."""
-    return damages if os.environ.get("DEPLOY_ROBUST_DAMAGE") else damages[::SAMPLE]
+    return damages if os.environ.get("DEPLOY_ROBUST_DAMAGE") else damages[:: max(1, len(damages) // SAMPLE)]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -424,3 +479,111 @@ def test_a_flipped_bit_in_a_stored_image_is_noticed(whole: Path) -> None:
     finally:
         path.write_bytes(content)
         shutil.rmtree(whole / "out", ignore_errors=True)
+
+
+LINES = """
+check
+check --engine
+check --engine none.onnx
+check --engine .
+check --engine quick.toml
+check --engine net.onnx.json
+check --engine bare.onnx --policy none.toml
+check --engine bare.onnx --policy .
+check --engine bare.onnx --policy bare.onnx
+check --engine bare.onnx --data none
+check --engine bare.onnx --data bare.onnx
+check --engine bare.onnx --data set
+check --engine bare.onnx --limit 0
+check --engine bare.onnx --limit -1
+check --engine bare.onnx --limit 99999999999999999999999
+check --engine bare.onnx --size 0
+check --engine bare.onnx --size 31
+check --engine bare.onnx --size 64x
+check --engine bare.onnx --size 99999999
+check --engine bare.onnx --crop 64
+check --engine bare.onnx --threads 0
+check --engine bare.onnx --threads many
+check --engine bare.onnx --batch 0
+check --engine bare.onnx --rows 0
+check --engine bare.onnx --timeout 0
+check --engine bare.onnx --timeout nan
+check --engine bare.onnx --seed -1
+check --engine bare.onnx --device tpu
+check --engine bare.onnx --device cuda:99
+check --engine bare.onnx --provider None
+check --engine bare.onnx --runtime none
+check --engine bare.onnx --range 0,inf
+check --engine bare.onnx --range nan,1
+check --engine bare.onnx --range 1,0
+check --engine bare.onnx --range 1
+check --engine bare.onnx --mean 1,2
+check --engine bare.onnx --mean nan,0,0
+check --engine bare.onnx --std 0,1,1
+check --engine bare.onnx --std inf,1,1
+check --engine bare.onnx --multiple 0
+check --engine bare.onnx --multiple 1000000000
+check --engine bare.onnx --engine-size 64 --multiple 2
+check --engine bare.onnx --engine-size 9999999
+check --engine bare.onnx --engine-batch 0
+check --engine bare.onnx --engine-batch 99999999
+check --engine bare.onnx --io-file none.json
+check --engine bare.onnx --io-file bare.onnx
+check --engine bare.onnx --source none.pth --model prenet
+check --engine bare.onnx --source net.pth
+check --engine bare.onnx --source net.pth --model prenot
+check --engine bare.onnx --source net.pth --model prenet --preset offical
+check --engine bare.onnx --source quick.toml
+check --engine bare.onnx --downstream none.toml
+check --engine bare.onnx --downstream quick.toml
+check --engine bare.onnx --adversarial none
+check --engine bare.onnx --adversarial pairs
+check --engine bare.onnx --out quick.toml
+check --engine bare.onnx --max-minutes -1
+check --adversarial set --outputs none --policy quick.toml
+attack --engine bare.onnx --epsilon 0/255
+attack --engine bare.onnx --epsilon x
+attack --engine bare.onnx --attack none
+attack --engine bare.onnx --objective none
+compare
+compare --engine bare.onnx,name=a --engine net.onnx,name=a
+compare --engine bare.onnx,colour=1 --engine net.onnx
+verify --engine bare.onnx --p0 2
+verify --engine bare.onnx --alpha 0
+plan --p0 nan
+judge none
+judge run --policy none
+replay run nowhere
+replay run scene-test-000000 pgd-lmse
+replay run scene-test-000000 pgd-lmse inf
+replay none scene-test-000000
+runs show none
+runs show set
+runs list none
+runs prune none
+runs prune run --keep -1
+export
+export --model none --out out
+export --checkpoint none --out out
+export --checkpoint quick.toml --out out
+export --checkpoint net.safetensors --precision fp3 --out out
+train --model none --steps 1 --out out.safetensors
+train --model prenet --steps 0 --out out.safetensors
+train --model prenet --steps 1 --rate nan --out out.safetensors
+models none --x
+doctor --x
+chek
+--x
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_command_lines_that_cannot_be_followed(whole: Path, line: str) -> None:
+    before = set(whole.rglob("*"))
+    try:
+        ended = run(*line.split())
+        require_told(ended, whole, before)
+        assert ended.out == ""
+    finally:
+        for left in sorted(set(whole.rglob("*")) - before):
+            shutil.rmtree(left, ignore_errors=True)

@@ -20,7 +20,7 @@ from deploy_robust.app.terms import judged_attacks
 from deploy_robust.errors import RunError, UsageError
 from deploy_robust.gate.judge import Terms
 from deploy_robust.gate.policy import DEFAULT, load_policy
-from deploy_robust.gate.quantities import ENGINE, SOURCE
+from deploy_robust.gate.quantities import DIVERGENCE, ENGINE, SOURCE
 from deploy_robust.gate.records import CLEAN, Case
 from deploy_robust.gate.table import Table
 from deploy_robust.stored.index import SetIndex, StoredAttackRecord
@@ -107,7 +107,13 @@ class AttackRequest:
         policy = load_policy(self.policy)
         named = {name: _settings(name, policy) for name in self.attacks}
         attacks = {**named, **_crossed(self.objectives, self.masks)} or policy.attacks
-        return replace(policy, attacks=attacks, levels=self.levels or policy.levels)
+        if apart := [name for name in self.attacks if name in DIVERGENCE]:
+            raise UsageError(
+                f"{' and '.join(apart)} tells one engine from its network, and a set is for any engine: "
+                "`deploy-robust check` runs it"
+            )
+        kept = {name: settings for name, settings in attacks.items() if name not in DIVERGENCE}
+        return replace(policy, attacks=kept, levels=self.levels or policy.levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,7 @@ def attack(request: AttackRequest, *, on_progress: Callable[[int, int | None], N
         policy.places,
         request.rows,
         deliveries=("8bit",),
+        compares=False,
     )
     executor = IsolatedExecutor(execution, judged=frozenset({ENGINE}), timeout=request.timeout)
     try:

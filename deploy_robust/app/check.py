@@ -130,7 +130,12 @@ def check(
                 registration = Registration.from_dict(store.plan["registration"])
             ids = pairs.ids() if registration is None else registration.order
             planner = planner_of(
-                policy, terms.attacks, ids, requirements, plan["batch"]["pairs"], registration=registration
+                policy,
+                (*terms.attacks, *facts.diverging),
+                ids,
+                requirements,
+                plan["batch"]["pairs"],
+                registration=registration,
             )
             screen = Screen(planner.size, len(store.finished()), on_progress, on_standing)
             if registration is not None:

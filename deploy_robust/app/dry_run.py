@@ -72,7 +72,8 @@ def estimate(request: CheckRequest) -> Estimate:
         facts = executor.start()
         load_seconds = time.perf_counter() - started
         terms, requirements = facts.terms(policy, paired=pairs.paired)
-        cases = cases_of_a_pair(policy, terms.attacks)
+        attacks = (*terms.attacks, *facts.diverging)
+        cases = cases_of_a_pair(policy, attacks)
         size = batch_size(request.pairs_per_batch, facts)
         group = pairs.ids()[:size]
         started = time.perf_counter()
@@ -87,7 +88,7 @@ def estimate(request: CheckRequest) -> Estimate:
     memory = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return Estimate(
         pairs=scenes,
-        cases=planner_of(policy, terms.attacks, pairs.ids(), requirements, size).size or 0,
+        cases=planner_of(policy, attacks, pairs.ids(), requirements, size).size or 0,
         attacks=cases,
         engine=_engine(facts),
         source="none"

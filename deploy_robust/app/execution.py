@@ -10,9 +10,9 @@ from deploy_robust.app.downstream import open_downstream
 from deploy_robust.app.float16 import float16_probes, node_facts
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.app.roster import Roster
-from deploy_robust.app.terms import adaptive, terms_of
+from deploy_robust.app.terms import CONVERSION, FIDELITY, adaptive, terms_of
 from deploy_robust.errors import PolicyError, UsageError
-from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE
+from deploy_robust.gate.quantities import DIVERGENCE, ENGINE, LITERAL, SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +46,7 @@ class Execution:
         levels: Epsilons that a stored set must hold.
         downstream: Networks that look at the outputs, as a user names them.
         needs: Downstream tasks and optional metrics that the policy asks for.
+        compares: Whether the engine's answers to attacked images are compared with its references.
     """
 
     engine: EngineRequest | RecordedRequest | None
@@ -60,6 +61,7 @@ class Execution:
     levels: tuple[float, ...] = ()
     downstream: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    compares: bool = True
 
     def __call__(self, notify: Callable[[Flight | None], None] | None = None) -> tuple[LocalExecutor, Facts]:
         """Opens everything.
@@ -76,13 +78,14 @@ class Execution:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         stored = self._stored()
-        attacks = {name: self._attack(name) for name in self.attacks}
+        attacks = {name: self._attack(name) for name in self.attacks if name not in DIVERGENCE}
+        apart = {name: self._attack(name) for name in self.attacks if name in DIVERGENCE}
         if stored is not None:
             require_held(stored, attacks, self.levels)
         roster = Roster.open(self.engine, self.source, stored)
-        planned, adapted = (
-            _crafted(attacks, roster) if stored is None else planned_from(stored, tuple(self.attacks), roster)
-        )
+        planned, adapted = _crafted(attacks, roster) if stored is None else planned_from(stored, tuple(attacks), roster)
+        diverging = _diverging(apart, roster) if stored is None else {}
+        planned = planned | diverging
         probes = float16_probes(roster)
         pairs = self._pairs(stored)
         watching = open_downstream(self.downstream, pairs, self.source.device, self.threads)
@@ -95,6 +98,7 @@ class Execution:
             seed=self.seed,
             deliveries=self.deliveries if stored is None else ("8bit",),
             references=roster.references,
+            attacked_references=roster.references if self.compares else None,
             judged=frozenset({ENGINE}),
             clean_only=frozenset() if adapted or probes else frozenset({LITERAL}),
             recorded=None if roster.recorded is None else roster.recorded["form"],
@@ -115,7 +119,8 @@ class Execution:
             precision="" if roster.engine is None else roster.engine.restorer.capabilities.precision,
             threads=torch.get_num_threads(),
             on_gpu=any(not each.capabilities.device.startswith("cpu") for each in roster.subjects.values()),
-            notes=tuple(self._notes(roster, stored, planned)),
+            diverging=tuple(diverging),
+            notes=(*self._notes(roster, stored, planned), *_left_out(apart, diverging, stored)),
             attacks={name: _record(name, each, adapted, roster) for name, each in planned.items()},
             adversarial=None if stored is None else facts_of(stored),
             downstream=watching.facts,
@@ -174,6 +179,38 @@ def _crafted(attacks: Mapping[str, Attack], roster: Roster) -> tuple[dict[str, P
     return planned | {adaptive(name): PlannedAttack(attacks[name], LITERAL) for name in adapted}, adapted
 
 
+def _diverging(apart: Mapping[str, Attack], roster: Roster) -> dict[str, PlannedAttack]:
+    """Each attack on a difference with its two networks, where there are two.
+
+    Gradients need two networks that have them: the source and the literal reading of the engine's graph. Queries are
+    put to the engine itself and to what its parity is measured against, its source rather than its graph.
+    """
+    from deploy_robust.attacks.attack import Access
+    from deploy_robust.gate.crafting import PlannedAttack
+
+    pairs = {}
+    if SOURCE in roster.subjects and LITERAL in roster.subjects:
+        pairs[Access.GRADIENTS] = SOURCE, LITERAL
+    figure = CONVERSION if CONVERSION in roster.references else FIDELITY
+    if figure in roster.references and roster.recorded is None:
+        pairs[Access.QUERIES] = roster.references[figure]
+    return {
+        name: PlannedAttack(attack, pairs[attack.access][0], minus=pairs[attack.access][1])
+        for name, attack in apart.items()
+        if attack.access in pairs
+    }
+
+
+def _left_out(
+    apart: Mapping[str, Attack], diverging: Mapping[str, PlannedAttack], stored: AdversarialSet | None
+) -> tuple[str, ...]:
+    """A note on the attacks on a difference that are not run."""
+    if not (missing := [name for name in apart if name not in diverging]):
+        return ()
+    why = "there are no two networks to tell apart by it" if stored is None else "a set holds no image for one engine"
+    return (f"{' and '.join(missing)} was not run: {why}",)
+
+
 def _record(name: str, planned: PlannedAttack, adapted: tuple[str, ...], roster: Roster) -> dict[str, Any]:
     """An attack as plain data, for the index of a set."""
     return {
@@ -203,6 +240,7 @@ class Facts:
         adversarial: The stored set that the images are from; None where they are crafted.
         downstream: By task, the networks that look at the outputs.
         optional: Optional metrics that are measured.
+        diverging: Attacks on the difference of two networks that are run.
     """
 
     engine: Mapping[str, Any] | None
@@ -218,6 +256,7 @@ class Facts:
     adversarial: Mapping[str, Any] | None = None
     downstream: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    diverging: tuple[str, ...] = ()
 
     def terms(self, policy: Policy, *, paired: bool) -> tuple[Terms, tuple[Requirement, ...]]:
         """What a verdict on these networks rests on; see `terms_of`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy_robust.app.terms import adaptive
 from deploy_robust.gate.planners import Chain, Grid, StopWhen, UntilDecided
 from deploy_robust.gate.policy import Scope
-from deploy_robust.gate.quantities import ENGINE
+from deploy_robust.gate.quantities import DIVERGENCE, ENGINE
 from deploy_robust.gate.records import CLEAN, HIGH, LOW
 from deploy_robust.gate.watch import Watch
 
@@ -65,7 +65,7 @@ def planner_of(
 
     Args:
         policy: What is asked for.
-        attacks: All judged attacks.
+        attacks: All attacks that are run.
         ids: Pairs in the order in which they are measured.
         requirements: All of them, parity included.
         pairs_per_batch: Pairs that are executed and committed together.
@@ -95,13 +95,14 @@ def planner_of(
     )
     if registration is None:
         return planner
-    return UntilDecided(planner, partial(Watch, requirements, tuple(attacks), registration))
+    judged = tuple(name for name in attacks if name not in DIVERGENCE)
+    return UntilDecided(planner, partial(Watch, requirements, judged, registration))
 
 
 def _breaks(m: Measurement, requirement: Requirement) -> bool:
     metrics = {"conversion": "conversion_db", "fidelity": "fidelity_db", "conversion-max-abs": "conversion_max_abs"}
     metric = metrics[requirement.quantity]
-    value = m.values.get(metric) if m.role == ENGINE else None
+    value = m.values.get(metric) if m.role == ENGINE and m.case.attack == CLEAN else None
     if value is None:
         return False
     low, high = m.values.get(f"{metric}{LOW}", value), m.values.get(f"{metric}{HIGH}", value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.evidence import DETECTION, SEGMENTATION
 from deploy_robust.gate.judge import Terms
-from deploy_robust.gate.quantities import quantity
+from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, DIVERGENCE, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,6 +25,9 @@ CONVERSION = "conversion"
 FIDELITY = "fidelity"
 """The parity figure that compares the engine with the literal reading of its own graph."""
 
+ATTACKED = {ATTACKED_CONVERSION: CONVERSION, ATTACKED_FIDELITY: FIDELITY}
+"""Quantity of parity on attacked images to the parity figure that it is of."""
+
 NO_PARITY = (
     "the engine's parity could not be measured: no source of its own was given (--source), and its graph cannot be "
     "read literally"
@@ -37,8 +40,12 @@ def adaptive(name: str) -> str:
 
 
 def judged_attacks(policy: Policy, adapted: Collection[str]) -> tuple[str, ...]:
-    """All attacks over which an image counts at its worst: those of the policy, each followed by its adaptive one."""
-    return tuple(each for name in policy.attacks for each in ((name, adaptive(name)) if name in adapted else (name,)))
+    """All attacks over which an image counts at its worst: those of the policy, each followed by its adaptive one.
+
+    Attacks on the difference of two networks are not among them: they look for no loss.
+    """
+    names = [name for name in policy.attacks if name not in DIVERGENCE]
+    return tuple(each for name in names for each in ((name, adaptive(name)) if name in adapted else (name,)))
 
 
 def terms_of(
@@ -73,6 +80,7 @@ def terms_of(
         caps.append(
             f"policy {policy.name} bounds no parity figure that was measured ({figures}): add parity.{precision}"
         )
+    requirements = tuple(r for r in requirements if ATTACKED.get(r.quantity) in (None, *references))
     if not references:
         requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
     if not paired and (needy := [r.name for r in requirements if quantity(r.quantity).needs_truth]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy_robust.app.check import CheckRequest, check
 from deploy_robust.app.pairs import PHOTOS, SCENES
+from deploy_robust.app.terms import ATTACKED
 from deploy_robust.errors import UsageError
 from deploy_robust.gate.policy import DEFAULT, Policy, load_policy
 from deploy_robust.gate.quantities import quantity
@@ -96,7 +97,8 @@ class Claim:
             minimum_scenes=1,
             levels=self.levels,
             attacks={name: self._settings(name) for name in self.suite},
-            requirements=(line,),
+            requirements=(line, *_attacked_parity(self.levels)),
+            scopes={},
             places={},
             attempt=self.attempt,
         )
@@ -111,6 +113,12 @@ class Claim:
         known = inspect.signature(ATTACKS[name]).parameters
         # No early stop: a search sees the whole image in floats, and the figure that decides is rounded and shaved.
         return {"queries": self.queries} if "queries" in known else {}
+
+
+def _attacked_parity(levels: tuple[float, ...]) -> tuple[Requirement, ...]:
+    """The lines of the default policy on parity under attack, at these epsilons, on any number of units."""
+    lines = (line for line in load_policy(DEFAULT).requirements if line.quantity in ATTACKED)
+    return tuple(replace(line, levels=levels, minimum_pairs=1) for line in lines)
 
 
 def request_of(claim: Claim, request: CheckRequest) -> CheckRequest:

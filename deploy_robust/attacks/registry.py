@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy_robust.attacks.composed import compose
+from deploy_robust.attacks.divergence import divergence, divergence_queries
 from deploy_robust.attacks.local_credit import local_credit, spsa
 from deploy_robust.attacks.noise import random_corners, uniform_noise
 from deploy_robust.attacks.pgd import pgd_lmse
@@ -34,6 +35,8 @@ ATTACKS.add("stripes", stripes)
 ATTACKS.add("tiled", tiled)
 ATTACKS.add("transfer", transfer)
 ATTACKS.add("suite", suite)
+ATTACKS.add("divergence", divergence)
+ATTACKS.add("divergence-queries", divergence_queries)
 
 
 def make_attack(name: str, **settings: str | int | float | bool) -> Attack:

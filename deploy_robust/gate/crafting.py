@@ -10,7 +10,7 @@ import torch
 from deploy_robust.attacks.attack import Access, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -31,11 +31,19 @@ class PlannedAttack:
         against: Role of that network; None for attacks that look at none.
         drawn_as: Name that its random draws are keyed by; None takes that of its cases. One attack on several networks
             starts from the same draws everywhere, and what differs then is the networks' doing.
+        minus: Role of a second network, whose answer is taken from the first one's: the attack sees their difference,
+            as `attacks.divergence` does. None for attacks on one network.
     """
 
     attack: Attack
     against: str | None = None
     drawn_as: str | None = None
+    minus: str | None = None
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Roles of the networks that it looks at."""
+        return tuple(role for role in (self.against, self.minus) if role is not None)
 
 
 class Crafter:
@@ -71,23 +79,42 @@ class Crafter:
     def _task(self, planned: PlannedAttack, cases: list[Case], rows: list[Prepared], starts: Starts) -> Task:
         restorer = None if planned.against is None else self._subjects[planned.against]
         device = "cpu" if restorer is None else restorer.capabilities.device
-        needs_truth = all(row.truth is not None for row in rows)
+        alone = planned.minus is None  # a difference has no truth, no draft, and starts from no other attack's images
+        has_truth = alone and all(row.truth is not None for row in rows)
+        may_start = alone and planned.attack.access is Access.QUERIES
         return Task(
             x=torch.cat([row.rainy for row in rows]).to(device),
             eps=torch.tensor([case.level / 255 for case in cases], device=device).view(-1, 1, 1, 1),
             seed=self._seed,
             keys=tuple((case.pair, planned.drawn_as or case.attack, case.level) for case in cases),
-            restore=None if restorer is None else self._answers.watched(str(planned.against), cases, rows),
-            clean_output=None
-            if planned.against is None
-            else torch.cat([_tensor(self._answers.clean(row, planned.against)) for row in rows]),
-            ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if needs_truth else None,
-            start=starts.of(cases, str(planned.against), device) if planned.attack.access is Access.QUERIES else None,
+            restore=None if restorer is None else self._restore(planned, cases, rows),
+            clean_output=self._clean_output(planned, rows),
+            ground_truth=torch.cat([_tensor(row.truth) for row in rows]).to(device) if has_truth else None,
+            start=starts.of(cases, str(planned.against), device) if may_start else None,
             labels=[row.pair.labels for row in rows],
             draft=None
-            if restorer is None or restorer.draft is None
+            if restorer is None or restorer.draft is None or not alone
             else self._answers.watched(str(planned.against), cases, rows, restorer.draft),
         )
+
+    def _restore(self, planned: PlannedAttack, cases: list[Case], rows: list[Prepared]) -> Callable[[Tensor], Tensor]:
+        """The network that is attacked, or the difference of the two."""
+        first, *second = (self._answers.watched(role, cases, rows) for role in planned.networks)
+        if not second:
+            return first
+
+        def difference(x: Tensor) -> Tensor:
+            answer = first(x)
+            return answer - second[0](x).to(answer.device)
+
+        return difference
+
+    def _clean_output(self, planned: PlannedAttack, rows: list[Prepared]) -> Tensor | None:
+        """Its answers to the clean images."""
+        outputs = [torch.cat([_tensor(self._answers.clean(row, role)) for row in rows]) for role in planned.networks]
+        if len(outputs) < 2:
+            return outputs[0] if outputs else None
+        return outputs[0] - outputs[1].to(outputs[0].device)
 
 
 def _tensor(value: Tensor | Defect | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -103,6 +104,7 @@ class LocalExecutor:
         seed: int,
         deliveries: tuple[Delivery, ...] = ("8bit", "float"),
         references: Mapping[str, tuple[str, str]] | None = None,
+        attacked_references: Mapping[str, tuple[str, str]] | None = None,
         judged: frozenset[str] = frozenset({"engine"}),
         keep_outputs: bool = True,
         clean_only: frozenset[str] = frozenset(),
@@ -123,9 +125,10 @@ class LocalExecutor:
             seed: The run's seed; all draws are keyed by it.
             deliveries: How attacked images reach the networks.
             references: Parity figure to (role, role of its reference): compared on clean images.
+            attacked_references: The same, compared on the 8-bit attacked images.
             judged: Roles of the engines under test: asked twice, named to a supervisor with the images that they see.
             keep_outputs: Whether the 8-bit outputs of judged roles are kept for the report.
-            clean_only: Roles that are not shown attacked images: they serve as a reference of parity.
+            clean_only: Roles that are not measured on attacked images: they serve as a reference of parity.
             recorded: How the judged engine's outputs were recorded, where they were: it is then not asked twice, and
                 parity of 8-bit outputs is known within rounding only.
             rows: Images that are attacked and run together at most, for networks and images that fill the memory; None
@@ -143,6 +146,7 @@ class LocalExecutor:
         self._metrics = metrics
         self._deliveries = deliveries
         self._references = references or {}
+        self._attacked_references = attacked_references or {}
         self._judged = judged
         self._kept = judged if keep_outputs else frozenset()
         self._clean_only = clean_only
@@ -246,14 +250,17 @@ class LocalExecutor:
         for delivery in self._deliveries:
             if delivery == "float" and attacked.whole_codes:
                 continue  # a search that ends on 8-bit codes is measured once
+            if delivery == "float" and planned.minus is not None:
+                continue  # parity is what counts there, and it is of 8-bit images
+            answered = self._answered(attacked, delivery)
             for role, restorer in self._subjects.items():
                 if role in self._clean_only:
                     continue
                 if delivery == "float" and restorer.io.dtype == "uint8":
                     continue  # an engine that takes integers sees no fractions
-                for case, measurement in self._delivered(role, attacked, delivery, images):
+                for case, measurement in self._delivered(role, attacked, delivery, images, answered):
                     found[case].append(measurement)
-        if planned.attack.access is Access.GRADIENTS:
+        if planned.attack.access is Access.GRADIENTS and planned.minus is None:
             starts.take(list(attacked.cases), attacked.images, found)
         return found
 
@@ -263,12 +270,16 @@ class LocalExecutor:
         """What an attack found, and an empty list for each case; None and the defects where the network failed."""
         found: dict[Case, list[Measurement]] = {case: [] for case in cases}
         rows = [self._prepared(case.pair) for case in cases]
-        against = planned.against
-        if against is not None:
-            if against not in self._subjects:
+        against, networks = planned.against, planned.networks
+        if networks:
+            if not all(role in self._subjects for role in networks):
                 return None, found  # it was left out, because it ends the process
             # An engine that fails on the clean image has nothing to be attacked; its defect is on record.
-            usable = [i for i, row in enumerate(rows) if not isinstance(self._answers.clean(row, against), Defect)]
+            usable = [
+                i
+                for i, row in enumerate(rows)
+                if not any(isinstance(self._answers.clean(row, role), Defect) for role in networks)
+            ]
             cases, rows = [cases[i] for i in usable], [rows[i] for i in usable]
             if not cases:
                 return None, found
@@ -296,14 +307,29 @@ class LocalExecutor:
         )
         return attacked, found
 
+    def _answered(self, attacked: _Attacked, delivery: Delivery) -> Callable[[str], list[Tensor | Defect]]:
+        """The answers of a network, by its role, to every attacked image; each is asked for once."""
+        delivered = attacked.rounded if delivery == "8bit" else attacked.images
+        together = 1 if attacked.searched else len(attacked.cases)
+
+        @functools.cache
+        def answers(role: str) -> list[Tensor | Defect]:
+            return list(self._answers.in_parts(role, delivered, list(attacked.cases), delivery, together))
+
+        return answers
+
     def _delivered(
-        self, role: str, attacked: _Attacked, delivery: Delivery, images: dict[str, NDArray[np.uint8]]
+        self,
+        role: str,
+        attacked: _Attacked,
+        delivery: Delivery,
+        images: dict[str, NDArray[np.uint8]],
+        answered: Callable[[str], list[Tensor | Defect]],
     ) -> Iterator[tuple[Case, Measurement]]:
         """Measures a network's answer to every attacked image."""
         delivered = attacked.rounded if delivery == "8bit" else attacked.images
-        together = 1 if attacked.searched else len(attacked.cases)
         cases = list(attacked.cases)
-        for i, output in enumerate(self._answers.in_parts(role, delivered, cases, delivery, together)):
+        for i, output in enumerate(answered(role)):
             case, row, seen = cases[i], attacked.rows[i], attacked.seen[i]
             blank = Measurement(case, row.pair.scene, role, delivery, input_image=seen if delivery == "8bit" else "")
             probe = self._probes.get(role) if delivery == "8bit" else None
@@ -317,7 +343,7 @@ class LocalExecutor:
             if delivery == "8bit":
                 kept = keep(output, images) if role in self._kept else ""
                 looked, evidence = self._downstream.look(output, row.pair.labels, images if kept else None)
-                values |= looked
+                values |= looked | self._attacked_parity(role, output, i, answered)
             yield case, replace(blank, values=values, output_image=kept, evidence=evidence)
 
     def _attacked_values(self, role: str, row: Prepared, output: Tensor) -> dict[str, float]:
@@ -326,6 +352,17 @@ class LocalExecutor:
         clean = self._answers.clean(row, role)
         if not isinstance(clean, Defect):
             values[DRIFT] = float(psnr(output, clean.to(output.device))[0])
+        return values
+
+    def _attacked_parity(
+        self, role: str, output: Tensor, index: int, answered: Callable[[str], list[Tensor | Defect]]
+    ) -> dict[str, float]:
+        """How closely an answer to an attacked image follows its references; nothing where a reference has a defect."""
+        values: dict[str, float] = {}
+        for figure, (of, reference) in self._attacked_references.items():
+            if of == role and not isinstance(other := answered(reference)[index], Defect):
+                values |= self._parity(figure, role, other.to(output.device), output)
+        values.pop(BIAS, None)  # what it says, clean images say already
         return values
 
     def _score(self, output: Tensor, truth: Tensor) -> dict[str, float]:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.downstream_quantities import DOWNSTREAM
 from deploy_robust.gate.quantity import (
+    ATTACKED_CONVERSION,
+    ATTACKED_FIDELITY,
+    DIVERGENCE,
     ENGINE,
     HIGHEST_PSNR,
     LITERAL,
@@ -19,7 +22,7 @@ from deploy_robust.gate.quantity import (
     Quantity,
     weakest,
 )
-from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, Case
+from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, ROWS, Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from deploy_robust.gate.table import Table
 
 __all__ = [
+    "ATTACKED_CONVERSION",
+    "ATTACKED_FIDELITY",
+    "DIVERGENCE",
     "ENGINE",
     "HIGHEST_PSNR",
     "LITERAL",
@@ -115,6 +121,29 @@ def _attack_lead(table: Table, level: float, _attacks: tuple[str, ...]) -> Point
     return found
 
 
+def _attacked_parity(figure: str) -> Callable[[Table, float, tuple[str, ...]], Points]:
+    """The lowest parity of each pair over all attacks at an epsilon, also over those that judge no robustness.
+
+    A pair with an answer that could not be compared is missing: its lowest figure is not known.
+    """
+
+    def points(table: Table, level: float, _attacks: tuple[str, ...]) -> Points:
+        found: Points = {}
+        unknown: set[str] = set()
+        for key in table.keys():  # noqa: SIM118  # a table is no mapping
+            pair, attack = key.case.pair, key.case.attack
+            if key.role != ENGINE or key.delivery != "8bit" or attack in (CLEAN, ROWS) or key.case.level != level:
+                continue
+            value, low, high = (table.get(f"{figure}{end}", ENGINE, pair, attack, level) for end in ("", LOW, HIGH))
+            if value is None:
+                unknown.add(pair)
+            elif pair not in found or value < found[pair].value:
+                found[pair] = Point(value, key.case, None if low is None or high is None else (low, high))
+        return {pair: point for pair, point in found.items() if pair not in unknown}
+
+    return points
+
+
 def _defects(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
     counts: Points = {pair: Point(0.0, Case(pair)) for pair in table.scenes}
     for m in table.defects:
@@ -151,6 +180,22 @@ _ALL = (
     Quantity("conversion", "dB", "engine against its fp32 source", False, False, _clean("conversion_db")),
     Quantity(
         "conversion-max-abs", "", "largest difference to the fp32 source", False, False, _clean("conversion_max_abs")
+    ),
+    Quantity(
+        ATTACKED_FIDELITY,
+        "dB",
+        "engine against the literal reading of its own graph, on attacked images, worst attack",
+        True,
+        False,
+        _attacked_parity("fidelity_db"),
+    ),
+    Quantity(
+        ATTACKED_CONVERSION,
+        "dB",
+        "engine against its fp32 source, on attacked images, worst attack",
+        True,
+        False,
+        _attacked_parity("conversion_db"),
     ),
     Quantity("defects", "", "NaN, Inf, wrong shape, crash or hang, clean or attacked", False, False, _defects),
 )

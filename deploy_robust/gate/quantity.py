@@ -26,6 +26,12 @@ TRANSFERRED = "pgd-lmse"
 NOISE = "uniform"
 """The baseline that an attack must beat on its own source."""
 
+DIVERGENCE = ("divergence", "divergence-queries")
+"""Attacks on the difference of engine and reference: they tell the two apart, and say nothing about robustness."""
+
+ATTACKED_CONVERSION, ATTACKED_FIDELITY = "attacked-conversion", "attacked-fidelity"
+"""Quantities of parity on attacked images."""
+
 HIGHEST_PSNR = 100.0
 """Identical 8-bit images have an infinite PSNR; differences and means count it as this many dB."""
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.gate.judge import Terms, judge
-from deploy_robust.gate.quantities import ENGINE, LITERAL, SOURCE, quantity
+from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, ENGINE, LITERAL, SOURCE, quantity
 from deploy_robust.gate.records import DATASET, INPUT, Status
 from deploy_robust.gate.table import Table
 from deploy_robust.report.advice import Advisor
@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     from deploy_robust.gate.records import Measurement, Outcome
     from deploy_robust.statistics.intervals import Interval
 
+_MOST = 0.5
+"""A share of the square difference that makes its side the cause."""
+
 _MOST_SCENES = 10_000
 """Above so many scenes more measuring is no advice."""
+
+_ATTACKED_PARITY = (ATTACKED_CONVERSION, ATTACKED_FIDELITY)
 
 _PARITY = ("fidelity", "conversion", "conversion-max-abs")
 
@@ -73,7 +78,7 @@ class Explainer:
             for role in self._chain
         }
         self._tables = {role: Table(seen) for role, seen in self._seen_as_engine.items()}
-        everything = Table(measurements)
+        self._everything = everything = Table(measurements)
         self._terms = Terms(tuple(plan.get("terms", {}).get("attacks") or everything.attacks()))
         self._defects = [m for m in everything.defects if m.role == ENGINE]
 
@@ -94,6 +99,8 @@ class Explainer:
             return self._open(outcome)
         if what in _PARITY:
             return self._parity(outcome)
+        if what in _ATTACKED_PARITY:
+            return self._attacked_parity(outcome)
         if what == "transfer-gap":
             return self._transfer(outcome)
         return self._attribute(outcome)
@@ -187,6 +194,32 @@ class Explainer:
         )
         advice = self._advisor.against_broken_parity()
         return Explanation("parity", f"the engine already differs from {other} {count}", (sentence,), *advice)
+
+    def _attacked_parity(self, outcome: Outcome) -> Explanation:
+        """Which images it breaks on, and whose share of the difference is the runtime's and whose the graph's."""
+        line, table, worst = outcome.requirement, self._everything, outcome.worst
+        low = -math.inf if line.at_least is None else line.at_least
+        points = quantity(line.quantity).points(table, outcome.level or 0.0, ())
+        outside = sum((point.ends or (point.value,))[-1] < low for point in points.values())
+        fidelity = line.quantity == ATTACKED_FIDELITY
+        other = "the literal reading of its own graph" if fidelity else "its source"
+        short = f"it differs from {other} on {outside} of {outcome.pairs} attacked images ({_figure(outcome, outcome)})"
+        sentences = [f"The engine is damaged where no clean image shows it: {short}."]
+        cause = "runtime" if fidelity else "precision"
+        if worst is not None:
+            conversion, literal = (
+                table.get(f"{name}_db", ENGINE, worst.pair, worst.attack, worst.level)
+                for name in ("conversion", "fidelity")
+            )
+            if not fidelity and conversion is not None and literal is not None:
+                # Mean square differences: what runtime and graph differ by is a share of what runtime and source do.
+                share = min(1.0, 10 ** ((conversion - literal) / 10))
+                cause = "runtime" if share >= _MOST else "precision"
+                who = "the runtime, against its own graph" if cause == "runtime" else "the graph, against its source"
+                sentences.append(
+                    f"On the worst image {max(share, 1 - share):.0%} of the square difference is made by {who}."
+                )
+        return Explanation(cause, short, tuple(sentences), *self._advisor.against(cause, attacked=False))
 
     def _transfer(self, outcome: Outcome) -> Explanation:
         figure = _figure(outcome, outcome)

@@ -9,6 +9,7 @@ from deploy_robust.gate.claims import kept
 from deploy_robust.gate.quantities import quantity
 from deploy_robust.gate.records import BIAS, FAILURE_RATE, INPUT, REPEAT, Status
 from deploy_robust.gate.table import Table
+from deploy_robust.report.attacked_parity import attacked_parity
 from deploy_robust.report.betting import betting_tests, registered, searches
 from deploy_robust.report.cases import attacked_cases, defects, reference
 from deploy_robust.report.curves import curves, rain, transfer
@@ -69,6 +70,7 @@ def summarise(run: Run, verdict: Verdict) -> Summary:
             *_unrepeatable(measurements),
             *_truncated(measurements),
             *masking(measurements),
+            *attacked_parity(table),
             *float16_ranges(measurements, plan),
         ),
         pairs=len(table.scenes),

@@ -9,8 +9,8 @@ import pytest
 
 from deploy_robust.app.planning import planner_of
 from deploy_robust.errors import PolicyError
-from deploy_robust.gate.policy import Policy, load_policy
-from deploy_robust.gate.quantities import QUANTITIES
+from deploy_robust.gate.policy import Policy, Scope, load_policy
+from deploy_robust.gate.quantities import DIVERGENCE, QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,8 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
     policy = load_policy("default")
     assert policy.levels == (1, 2, 4, 8)
     assert policy.minimum_scenes == 24
-    assert list(policy.attacks) == ["pgd-lmse", "uniform", "corners"]
+    assert list(policy.attacks) == ["pgd-lmse", "uniform", "corners", "divergence", "divergence-queries"]
+    assert policy.scopes == {name: Scope((8,), 4) for name in DIVERGENCE}
     assert policy.parity_pairs == 8
     assert policy.parity == {
         "fp32": {"fidelity": 90, "conversion": 90, "conversion_max_abs": 1e-4},
@@ -35,7 +36,15 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
         "int8": {"fidelity": 25, "conversion": 30},
         "fp8": {"fidelity": 25, "conversion": 30},  # added with the precision itself; nothing else was touched
     }
-    lines = {r.name: (r.quantity, r.statistic, r.levels, r.at_least, r.at_most, r.gates) for r in policy.requirements}
+    apart = {r.name: (r.quantity, r.statistic, r.levels, r.gates) for r in policy.requirements if r.by_precision}
+    assert apart == {
+        "attacked-conversion": ("attacked-conversion", "min", (1, 2, 4, 8), True),
+        "attacked-fidelity": ("attacked-fidelity", "min", (1, 2, 4, 8), True),
+    }
+    bounds = {"fp32": (90, None), "fp16": (50, None), "bf16": (45, None)}  # int8 and fp8 are reported
+    assert all(r.by_precision == bounds and r.minimum_pairs == 8 for r in policy.requirements if r.name in apart)
+    plain = [r for r in policy.requirements if not r.by_precision]
+    lines = {r.name: (r.quantity, r.statistic, r.levels, r.at_least, r.at_most, r.gates) for r in plain}
     assert lines == {
         "engine-defect": ("defects", "max", (), None, 0, True),
         "clean-gain": ("clean-gain", "mean", (), 3, None, True),

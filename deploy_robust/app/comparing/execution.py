@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deploy_robust.app.comparing.lineup import Lineup, require_columns
 from deploy_robust.app.pairs import PairsRequest, open_pairs
 from deploy_robust.errors import PolicyError, UsageError
+from deploy_robust.gate.quantities import DIVERGENCE
 from deploy_robust.report.comparison.records import parity_figure
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class CompareExecution:
             seed=self.seed,
             deliveries=("8bit",),
             references=dict(_references(lineup, subjects)),
+            attacked_references=dict(_own_references(lineup, subjects)),
             judged=frozenset(lineup.engines),
             keep_outputs=False,
             clean_only=lineup.clean_only,
@@ -120,6 +122,8 @@ class CompareExecution:
         from deploy_robust.gate.crafting import PlannedAttack
 
         for name in self.attacks:
+            if name in DIVERGENCE:  # of one engine and one network: a check runs it
+                continue
             attack = self._attack(name)
             if attack.access is Access.NOTHING:
                 yield name, (PlannedAttack(attack), "none")
@@ -148,3 +152,11 @@ def _references(lineup: Lineup, there: Mapping[str, Any]) -> Iterator[tuple[str,
         for b in names[i + 1 :]:
             if a in lineup.engines and a in there and b in there:
                 yield parity_figure(a, b), (a, b)
+
+
+def _own_references(lineup: Lineup, there: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Every engine against the network and the graph that it was made from."""
+    for facts in lineup.engine_facts:
+        for other in (facts["own"], facts["literal"]):
+            if facts["name"] in there and other in there:
+                yield parity_figure(facts["name"], other), (facts["name"], other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from deploy_robust.gate.quantities import HIGHEST_PSNR
+from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, HIGHEST_PSNR
 from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, ROWS, Status
 from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
 from deploy_robust.gate.table import Table
@@ -122,7 +122,8 @@ def _engine(facts: Mapping[str, Any], table: Table, verdict: Verdict) -> EngineR
 
 def _parity_state(verdict: Verdict) -> tuple[str, str]:
     """What parity came to, and why the engine's robustness is void where it is broken."""
-    lines = [outcome for outcome in verdict.outcomes if outcome.requirement.name == "parity"]
+    attacked = (ATTACKED_CONVERSION, ATTACKED_FIDELITY)
+    lines = [o for o in verdict.outcomes if o.requirement.name == "parity" or o.requirement.quantity in attacked]
     failed = [outcome for outcome in lines if outcome.status is Status.FAIL]
     if failed:
         return "broken", "parity is broken: " + " and ".join(_bound(outcome) for outcome in failed)

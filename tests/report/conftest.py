@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +11,7 @@ import pytest
 from deploy_robust import keyed
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.policy import load_policy
-from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement
+from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement, digest_of_image
 from deploy_robust.gate.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Fake:
 
         def keep(*key: str | float) -> str:
             image = keyed.generator(1, pair, *key).integers(0, 255, (*self.size, 3)).astype(np.uint8)
-            sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+            sha256 = digest_of_image(image)
             images[sha256] = image
             return sha256
 

@@ -121,7 +121,7 @@ def test_a_passing_run_is_green_in_junit(tmp_path: Path, fake) -> None:
     assert (xml.failures, xml.errors, next(iter(xml)).skipped) == (0, 0, 0)
     assert xml.tests == len(verdict.outcomes)
     # Jenkins' xUnit plug-in refuses the attribute on the root.
-    assert 'skipped="0"' not in (tmp_path / "run" / "junit.xml").read_text(encoding="utf-8").partition("<testsuite ")[0]
+    assert 'skipped="0"' not in (tmp_path / "junit.xml").read_text(encoding="utf-8").partition("<testsuite ")[0]
 
 
 def test_no_format_lets_a_terminal_escape_or_a_change_of_direction_through(tmp_path: Path, fake, hostile) -> None:

@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/attacked_parity.py margins [NETWORK ...]
     OMP_NUM_THREADS=1 python benchmarks/attacked_parity.py faults
+    OMP_NUM_THREADS=1 python benchmarks/attacked_parity.py cost
 
 Both run the attacks of the default policy through the run's own executor, on ONNX Runtime on a CPU: PGD-20, noise and
 corners at each epsilon, and both attacks on the difference of engine and network. ``margins`` exports networks in fp32,
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     from deploy_robust.gate.records import Measurement
 
 RESULTS = Path(__file__).parent / "results"
-SIZE = 64
+SIZE = 32
 PRECISIONS = ("fp32", "fp16", "bf16")
+PAIRS = 24
+"""Pairs of the check whose cost is told."""
 NETWORK = "prenet-small"
 """What faults are planted in."""
 
@@ -88,7 +91,13 @@ def opened(path: Path, kind: str, io: IODescription) -> Restorer:
 
 
 def measured(
-    engine: Restorer, source: Restorer, literal: Restorer | None, attacks: Mapping[str, Attack], pairs: PairSource
+    engine: Restorer,
+    source: Restorer,
+    literal: Restorer | None,
+    attacks: Mapping[str, Attack],
+    pairs: PairSource,
+    *,
+    compared: bool = True,
 ) -> tuple[list[Measurement], dict[str, float]]:
     """All measurements of the engine, and CPU seconds by attack."""
     policy = load_policy("default")
@@ -110,8 +119,8 @@ def measured(
         seed=0,
         deliveries=("8bit",),
         references=references,
-        attacked_references=references,
-        clean_only=frozenset({LITERAL, SOURCE}),
+        attacked_references=references if compared else None,
+        clean_only=frozenset({LITERAL}),
     )
     only = pairs_of_attacks(policy, tuple(planned), pairs.ids())
     found: list[Measurement] = []
@@ -195,6 +204,41 @@ def scenes(count: int) -> PairSource:
     return SceneSource(count, size=(SIZE, SIZE))
 
 
+# -- what it costs
+
+
+def cost(count: int, out: Path) -> None:
+    """CPU time that parity under attack adds to a check of 24 pairs by the attacks of the default policy."""
+    model = load_any(NETWORK)[0].eval().requires_grad_(False)
+    io, pairs, scopes = IODescription(size=model.size_rule), scenes(count), load_policy("default").scopes
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        network = model.for_export().eval().requires_grad_(False)
+        exporter("fp32").export(ExportRequest(path, network, model.size_rule, lambda _: ()))
+        engine, literal = opened(path, "onnxruntime", io), opened(path, LITERAL_KIND, io)
+        source, seconds = Restorer(TorchEngine(model), io), {}
+        for compared in (False, True):
+            attacks = attacks_of_the_policy()
+            _, seconds[compared] = measured(engine, source, literal, attacks, pairs, compared=compared)
+    plain = [name for name in seconds[False] if name not in DIVERGENCE]
+    before, after = (sum(seconds[compared][name] for name in plain) * PAIRS / count for compared in (False, True))
+    apart = {
+        name: seconds[True][name] * (scopes[name].pairs or PAIRS) / min(scopes[name].pairs or PAIRS, count)
+        for name in DIVERGENCE
+    }
+    row = {
+        "network": NETWORK,
+        "size": SIZE,
+        "pairs": PAIRS,
+        "seconds_before": round(before, 1),
+        "references_on_attacked_images": round(after / before - 1, 3),
+        **{name: round(value / before, 3) for name, value in apart.items()},
+        "in_all": round((after + sum(apart.values())) / before - 1, 3),
+    }
+    print(row)
+    write(out, row)
+
+
 # -- faults
 
 
@@ -204,54 +248,45 @@ def faults(count: int, out: Path) -> None:
     io, pairs, attacks = IODescription(size=model.size_rule), scenes(count), attacks_of_the_policy()
     source = Restorer(TorchEngine(model), io)
     bounds = bounds_of_the_policy()
-    rows: list[Row] = []
+    rows: list[Row] = json.loads(out.read_text())["rows"] if out.exists() else []
     with tempfile.TemporaryDirectory() as folder:
-        sound = {}
-        for precision in ("fp32", "fp16"):
-            sound[precision] = Path(folder) / f"sound-{precision}.onnx"
-            request = ExportRequest(
-                sound[precision], model.for_export().eval().requires_grad_(False), model.size_rule, lambda _: ()
-            )
-            exporter(precision).export(request)
-        ranges = Ranges(sound["fp32"], [pairs[i].rainy for i in range(count)])
+        sound = Path(folder) / "sound.onnx"
+        network = model.for_export().eval().requires_grad_(False)
+        exporter("fp32").export(ExportRequest(sound, network, model.size_rule, lambda _: ()))
+        ranges = Ranges(sound, [pairs[i].rainy for i in range(count)])
         for fault in FAULTS:
+            if any(row["fault"] == fault.name for row in rows):
+                continue
             path = Path(folder) / f"{fault.name}.onnx"
-            graph = Graph.read(sound["fp32"], ranges)
+            graph = Graph.read(sound, ranges)
             fault.plant(graph)
             graph.write(path)
             engine = opened(path, "onnxruntime", io)
             # A fault of the file is in its own graph, too; one of the runtime is not.
-            literal = opened(sound["fp32"] if fault.runtime else path, LITERAL_KIND, io)
+            literal = opened(sound if fault.runtime else path, LITERAL_KIND, io)
             found, _ = measured(engine, source, literal, attacks, pairs)
-            row = judged(found, fault.precision, bounds, [name for name in attacks if name not in DIVERGENCE])
-            tolerance = bounds[fault.precision]["max_abs"]
-            row["polygraphy"] = polygraphy(sound["fp32"], path, shown_by_divergence(), tolerance)
+            row = judged(found, bounds, [name for name in attacks if name not in DIVERGENCE])
+            tolerance = bounds["max_abs"]
+            row["polygraphy"] = polygraphy(sound, path, shown_by_divergence(), tolerance)
             rows.append({"fault": fault.name, "what": fault.what, "in": "runtime" if fault.runtime else "file", **row})
             print(rows[-1], flush=True)
             write(out, {"network": NETWORK, "size": SIZE, "images": count, "counts": counts(rows), "rows": rows})
     print(table(rows))
 
 
-def bounds_of_the_policy() -> dict[str, dict[str, float]]:
-    """By precision: the clean bounds, and those under attack."""
-    policy, found = load_policy("default"), {}
-    for precision in ("fp32", "fp16"):
-        lines = {line.quantity: line for line in policy.for_engine(precision, ("conversion", "fidelity"))}
-        clean = lines["conversion"].at_least or 0.0
-        largest = lines["conversion-max-abs"].at_most if "conversion-max-abs" in lines else None
-        found[precision] = {
-            "clean": clean,
-            "attacked": lines["attacked-conversion"].at_least or 0.0,
-            # Where the policy bounds no single value, the one that a PSNR at its bound has at the least.
-            "max_abs": 10 ** (-clean / 20) if largest is None else largest,
-        }
-    return found
+def bounds_of_the_policy() -> dict[str, float]:
+    """The clean bounds of fp32, and that under attack."""
+    lines = {line.quantity: line for line in load_policy("default").for_engine("fp32", ("conversion", "fidelity"))}
+    return {
+        "clean": lines["conversion"].at_least or 0.0,
+        "max_abs": lines["conversion-max-abs"].at_most or 0.0,
+        "attacked": lines["attacked-conversion"].at_least or 0.0,
+    }
 
 
-def judged(found: list[Measurement], precision: str, bounds: Any, plain: Sequence[str]) -> Row:
-    bound = bounds[precision]
+def judged(found: list[Measurement], bound: Mapping[str, float], plain: Sequence[str]) -> Row:
     apart = max(m.values["conversion_max_abs"] for m in found if m.case.attack == CLEAN)
-    row: Row = {"precision": precision, "defects": sum(m.defect is not None for m in found)}
+    row: Row = {"defects": sum(m.defect is not None for m in found)}
     for name, attacks in (
         ("clean", (CLEAN,)),
         ("attacked", plain),
@@ -260,7 +295,7 @@ def judged(found: list[Measurement], precision: str, bounds: Any, plain: Sequenc
         figures = {figure: lowest(found, figure, attacks) for figure in ("conversion", "fidelity")}
         least = bound["clean" if name == CLEAN else "attacked"]
         broken = any(figure is not None and figure[0] < least for figure in figures.values())
-        if name == CLEAN and precision == "fp32":
+        if name == CLEAN:
             broken = broken or apart > bound["max_abs"]
         row[name] = {**{figure: decibels(value) for figure, value in figures.items()}, "found": broken}
         if name != CLEAN and broken:
@@ -339,18 +374,20 @@ def write(out: Path, result: Row) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("margins", "faults"))
+    parser.add_argument("what", choices=("margins", "faults", "cost"))
     parser.add_argument(
         "names", nargs="*", help="for margins: shipped weights, networks of the zoo, or tiny, small; all"
     )
-    parser.add_argument("--images", type=int, help="default: 8 for margins, 24 for faults")
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.what == "margins":
-        margins(chosen.names, chosen.images or 8, chosen.out or RESULTS / "attacked-parity-margins.json")
+        margins(chosen.names, chosen.images, chosen.out or RESULTS / "attacked-parity-margins.json")
+    elif chosen.what == "cost":
+        cost(chosen.images, chosen.out or RESULTS / "attacked-parity-cost.json")
     else:
-        faults(chosen.images or 24, chosen.out or RESULTS / "attacked-parity-faults.json")
+        faults(chosen.images, chosen.out or RESULTS / "attacked-parity-faults.json")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
     assert policy.levels == (1, 2, 4, 8)
     assert policy.minimum_scenes == 24
     assert list(policy.attacks) == ["pgd-lmse", "uniform", "corners", "divergence", "divergence-queries"]
-    assert policy.scopes == {name: Scope((8,), 4) for name in DIVERGENCE}
+    assert policy.scopes == {name: Scope((8,), 3) for name in DIVERGENCE}
     assert policy.parity_pairs == 8
     assert policy.parity == {
         "fp32": {"fidelity": 90, "conversion": 90, "conversion_max_abs": 1e-4},

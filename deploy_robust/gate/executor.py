@@ -73,6 +73,7 @@ class _Attacked:
         against: Role of the network that it was crafted on; None for attacks that look at none.
         searched: Whether it was a search by queries.
         whole_codes: Whether rounding changes nothing.
+        aimless: Whether the attack looks at no network, as noise.
     """
 
     cases: tuple[Case, ...]
@@ -84,6 +85,7 @@ class _Attacked:
     against: str | None
     searched: bool
     whole_codes: bool
+    aimless: bool
 
 
 class LocalExecutor:
@@ -304,6 +306,7 @@ class LocalExecutor:
             against=against,
             searched=searched,
             whole_codes=searched and bool((rounded - exact).abs().max() < _ULPS),
+            aimless=planned.attack.access is Access.NOTHING,
         )
         return attacked, found
 
@@ -343,7 +346,7 @@ class LocalExecutor:
             if delivery == "8bit":
                 kept = keep(output, images) if role in self._kept else ""
                 looked, evidence = self._downstream.look(output, row.pair.labels, images if kept else None)
-                values |= looked | self._attacked_parity(role, output, i, answered)
+                values |= looked | self._attacked_parity(role, output, i, attacked, answered)
             yield case, replace(blank, values=values, output_image=kept, evidence=evidence)
 
     def _attacked_values(self, role: str, row: Prepared, output: Tensor) -> dict[str, float]:
@@ -355,12 +358,20 @@ class LocalExecutor:
         return values
 
     def _attacked_parity(
-        self, role: str, output: Tensor, index: int, answered: Callable[[str], list[Tensor | Defect]]
+        self,
+        role: str,
+        output: Tensor,
+        index: int,
+        attacked: _Attacked,
+        answered: Callable[[str], list[Tensor | Defect]],
     ) -> dict[str, float]:
         """How closely an answer to an attacked image follows its references; nothing where a reference has a defect."""
         values: dict[str, float] = {}
         for figure, (of, reference) in self._attacked_references.items():
-            if of == role and not isinstance(other := answered(reference)[index], Defect):
+            # A network that is there for parity alone is not asked about noise, which no search has aimed.
+            if of != role or (attacked.aimless and reference in self._clean_only):
+                continue
+            if not isinstance(other := answered(reference)[index], Defect):
                 values |= self._parity(figure, role, other.to(output.device), output)
         values.pop(BIAS, None)  # what it says, clean images say already
         return values

@@ -124,22 +124,19 @@ def _attack_lead(table: Table, level: float, _attacks: tuple[str, ...]) -> Point
 def _attacked_parity(figure: str) -> Callable[[Table, float, tuple[str, ...]], Points]:
     """The lowest parity of each pair over all attacks at an epsilon, also over those that judge no robustness.
 
-    A pair with an answer that could not be compared is missing: its lowest figure is not known.
+    A network that is there for parity alone is compared on images of searches and not of noise.
     """
 
     def points(table: Table, level: float, _attacks: tuple[str, ...]) -> Points:
         found: Points = {}
-        unknown: set[str] = set()
         for key in table.keys():  # noqa: SIM118  # a table is no mapping
             pair, attack = key.case.pair, key.case.attack
             if key.role != ENGINE or key.delivery != "8bit" or attack in (CLEAN, ROWS) or key.case.level != level:
                 continue
             value, low, high = (table.get(f"{figure}{end}", ENGINE, pair, attack, level) for end in ("", LOW, HIGH))
-            if value is None:
-                unknown.add(pair)
-            elif pair not in found or value < found[pair].value:
+            if value is not None and (pair not in found or value < found[pair].value):
                 found[pair] = Point(value, key.case, None if low is None or high is None else (low, high))
-        return {pair: point for pair, point in found.items() if pair not in unknown}
+        return found
 
     return points
 

@@ -13,7 +13,7 @@ from deploy_robust.app.check import deadline
 from deploy_robust.app.execution import Execution
 from deploy_robust.app.networks import SourceRequest
 from deploy_robust.app.pairs import PairsRequest, open_pairs
-from deploy_robust.app.planning import planner_of
+from deploy_robust.app.planning import cases_of_a_pair, pairs_of_attacks, planner_of
 from deploy_robust.app.run_plan import CRAFTING, plan_of
 from deploy_robust.app.screen import Screen
 from deploy_robust.app.terms import judged_attacks
@@ -106,14 +106,15 @@ class AttackRequest:
         """
         policy = load_policy(self.policy)
         named = {name: _settings(name, policy) for name in self.attacks}
-        attacks = {**named, **_crossed(self.objectives, self.masks)} or policy.attacks
+        asked = {**named, **_crossed(self.objectives, self.masks)}
         if apart := [name for name in self.attacks if name in DIVERGENCE]:
             raise UsageError(
                 f"{' and '.join(apart)} tells one engine from its network, and a set is for any engine: "
                 "`deploy-robust check` runs it"
             )
-        kept = {name: settings for name, settings in attacks.items() if name not in DIVERGENCE}
-        return replace(policy, attacks=kept, levels=self.levels or policy.levels)
+        kept = {name: settings for name, settings in (asked or policy.attacks).items() if name not in DIVERGENCE}
+        scopes = {} if asked else policy.scopes  # what is asked for by name is run everywhere
+        return replace(policy, attacks=kept, levels=self.levels or policy.levels, scopes=scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,12 @@ def attack(request: AttackRequest, *, on_progress: Callable[[int, int | None], N
         request.rows,
         deliveries=("8bit",),
         compares=False,
+        scoped=frozenset(policy.scopes),
     )
     executor = IsolatedExecutor(execution, judged=frozenset({ENGINE}), timeout=request.timeout)
     try:
         facts = executor.start()
-        terms = Terms(judged_attacks(policy, facts.adapted))
+        terms = Terms(tuple(name for name in judged_attacks(policy, facts.adapted) if name in facts.attacks))
         plan = plan_of(
             CRAFTING,
             policy,
@@ -211,7 +213,7 @@ def attack(request: AttackRequest, *, on_progress: Callable[[int, int | None], N
                     f"{store.cases} of {planner.size} cases are crafted and no set is written yet: "
                     "repeat the command to go on"
                 )
-            crafted = _write(request.out, index, pairs, store)
+            crafted = _write(request.out, index, pairs, _cases(policy, terms, pairs), store)
             strengths = tuple(_strengths(index, store.measurements()))
             return Attacked(crafted, folder, strengths, facts.notes)
     finally:
@@ -267,7 +269,14 @@ def _index(plan: Mapping[str, Any], facts: Facts, policy: Policy) -> SetIndex:
     )
 
 
-def _write(out: Path, index: SetIndex, pairs: PairSource, store: SqliteStore) -> AdversarialSet:
+def _cases(policy: Policy, terms: Terms, pairs: PairSource) -> list[Case]:
+    """Every attacked case of the set, pair by pair."""
+    cases = cases_of_a_pair(policy, terms.attacks)[1:]
+    only = pairs_of_attacks(policy, terms.attacks, pairs.ids())
+    return [Case(pair, *which) for pair in pairs.ids() for which in cases if pair in only.get(which[0], (pair,))]
+
+
+def _write(out: Path, index: SetIndex, pairs: PairSource, wanted: Sequence[Case], store: SqliteStore) -> AdversarialSet:
     clean: dict[str, str] = {}
     found: dict[Case, Found] = {}
     for m in store.measurements():
@@ -280,7 +289,6 @@ def _write(out: Path, index: SetIndex, pairs: PairSource, store: SqliteStore) ->
         facts = _facts(m) if m.role == against else {}
         if m.case not in found or facts:
             found[m.case] = Found(m.input_image, facts)
-    wanted = [Case(pair, name, level) for pair in pairs.ids() for name in index.attacks for level in index.levels]
     if missing := [case for case in wanted if case not in found or case.pair not in clean]:
         raise RunError(
             f"{len(missing)} of {len(wanted)} cases have no attacked image, like {missing[0]}: a network failed there; "

@@ -79,6 +79,7 @@ class CheckRequest:
             levels=policy.levels,
             downstream=self.downstream,
             needs=policy.needs,
+            scoped=frozenset(policy.scopes),
         )
 
 

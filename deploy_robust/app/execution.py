@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,9 @@ class Execution:
         downstream: Networks that look at the outputs, as a user names them.
         needs: Downstream tasks and optional metrics that the policy asks for.
         compares: Whether the engine's answers to attacked images are compared with its references.
+        scoped: Attacks that the policy runs on some pairs or at some epsilons. Searches among them are its guard, which
+            asks the engine itself: it is run here even where all other images come from a set, and left out, with a
+            note, where no engine runs here.
     """
 
     engine: EngineRequest | RecordedRequest | None
@@ -62,6 +65,7 @@ class Execution:
     downstream: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     compares: bool = True
+    scoped: frozenset[str] = frozenset()
 
     def __call__(self, notify: Callable[[Flight | None], None] | None = None) -> tuple[LocalExecutor, Facts]:
         """Opens everything.
@@ -72,18 +76,28 @@ class Execution:
         import torch
 
         from deploy_robust.app.stored_attacks import facts_of, planned_from, require_held
+        from deploy_robust.gate.crafting import PlannedAttack
         from deploy_robust.gate.executor import LocalExecutor
         from deploy_robust.metrics.registry import METRICS, OPTIONAL
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         stored = self._stored()
-        attacks = {name: self._attack(name) for name in self.attacks if name not in DIVERGENCE}
-        apart = {name: self._attack(name) for name in self.attacks if name in DIVERGENCE}
-        if stored is not None:
-            require_held(stored, attacks, self.levels)
+        named = {name: self._attack(name) for name in self.attacks}
+        apart = {name: attack for name, attack in named.items() if name in DIVERGENCE}
+        attacks = {name: attack for name, attack in named.items() if name not in DIVERGENCE}
         roster = Roster.open(self.engine, self.source, stored)
-        planned, adapted = _crafted(attacks, roster) if stored is None else planned_from(stored, tuple(attacks), roster)
+        guards = self._guards(attacks, stored, roster)
+        live = guards if ENGINE in roster.subjects and roster.recorded is None else {}
+        left_out = tuple(name for name in guards if name not in live)
+        attacks = {name: attack for name, attack in attacks.items() if name not in left_out}
+        if stored is None:
+            planned, adapted = _crafted(attacks, roster)
+        else:
+            held = {name: attack for name, attack in attacks.items() if name not in live}
+            require_held(stored, held, self.levels)
+            planned, adapted = planned_from(stored, tuple(held), roster)
+            planned |= {name: PlannedAttack(attack, ENGINE) for name, attack in live.items()}
         diverging = _diverging(apart, roster) if stored is None else {}
         planned = planned | diverging
         probes = float16_probes(roster)
@@ -120,13 +134,30 @@ class Execution:
             threads=torch.get_num_threads(),
             on_gpu=any(not each.capabilities.device.startswith("cpu") for each in roster.subjects.values()),
             diverging=tuple(diverging),
-            notes=(*self._notes(roster, stored, planned), *_left_out(apart, diverging, stored)),
+            notes=(
+                *self._notes(roster, stored, planned),
+                *_left_out(apart, diverging, stored),
+                *_notes_on_guards(live, left_out, stored),
+            ),
             attacks={name: _record(name, each, adapted, roster) for name, each in planned.items()},
             adversarial=None if stored is None else facts_of(stored),
             downstream=watching.facts,
             optional=tuple(optional),
         )
         return executor, facts
+
+    def _guards(
+        self, attacks: Mapping[str, Attack], stored: AdversarialSet | None, roster: Roster
+    ) -> dict[str, Attack]:
+        """Searches of the policy's guard that must be run here: the set holds none that was made on this engine."""
+        from deploy_robust.attacks.attack import Access
+
+        def is_held(name: str) -> bool:
+            record = None if stored is None else stored.index.attacks.get(name)
+            return record is not None and record.network is not None and roster.network(ENGINE) == record.network
+
+        searches = {n: a for n, a in attacks.items() if n in self.scoped and a.access is Access.QUERIES}
+        return {name: attack for name, attack in searches.items() if not is_held(name)}
 
     def _attack(self, name: str) -> Attack:
         from deploy_robust.attacks.registry import make_attack
@@ -211,11 +242,31 @@ def _left_out(
     return (f"{' and '.join(missing)} was not run: {why}",)
 
 
+def _notes_on_guards(
+    live: Mapping[str, Attack], left_out: tuple[str, ...], stored: AdversarialSet | None
+) -> tuple[str, ...]:
+    names = ", ".join(live or left_out)
+    if left_out and stored is None:
+        return (f"{names}: left out, because a search asks an engine: name one with --engine",)
+    if left_out:
+        return (
+            f"{names}: not run, because a search asks the engine itself, and this one ran elsewhere: craft the set "
+            "with `attack --engine ARTEFACT`, and name that artefact with --engine here, too",
+        )
+    if live and stored is not None:
+        return (f"{names}: run here on the engine itself, because the set {stored.name} holds none made on it",)
+    return ()
+
+
 def _record(name: str, planned: PlannedAttack, adapted: tuple[str, ...], roster: Roster) -> dict[str, Any]:
     """An attack as plain data, for the index of a set."""
+    from deploy_robust.attacks.attack import Access
+
+    stranger = planned.attack.access is Access.QUERIES and planned.against is None
     return {
         "policy_name": next((each for each in adapted if adaptive(each) == name), name),
-        "access": planned.attack.access.value,
+        # A search on another engine is a picture here: it says nothing of this engine's gradients.
+        "access": Access.NOTHING.value if stranger else planned.attack.access.value,
         "against": planned.against,
         "network": roster.network(planned.against),
         "settings": dict(planned.attack.settings),
@@ -260,11 +311,14 @@ class Facts:
 
     def terms(self, policy: Policy, *, paired: bool) -> tuple[Terms, tuple[Requirement, ...]]:
         """What a verdict on these networks rests on; see `terms_of`."""
-        return terms_of(
+        terms, requirements = terms_of(
             policy,
             precision=self.precision,
             references=self.references,
             paired=paired,
             adapted=self.adapted,
             measured=(*self.downstream, *self.optional),
+            access={name: record["access"] for name, record in self.attacks.items()},
         )
+        # What is not run was left out with a note: a guard where the engine ran elsewhere.
+        return replace(terms, attacks=tuple(name for name in terms.attacks if name in self.attacks)), requirements

@@ -96,6 +96,7 @@ def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, S
         adapted=plan.get("adapted", ()),
         registration=registration_of(store),
         measured=(*plan.get("downstream", ()), *plan.get("metrics", ())),
+        access=plan["terms"].get("access"),
     )
     if not store.noted(ENDED, bool):
         planned = store.noted(PLANNED, int | None)
@@ -180,6 +181,8 @@ def _check_measured(wanted: Policy, measured: Policy, folder: Path) -> None:
             missing.append(
                 f"attack {name} with {_settings(settings)} (it ran with {_settings(measured.attacks[name])})"
             )
+        elif wanted.scopes.get(name) != measured.scopes.get(name):
+            missing.append(f"attack {name} on other pairs or epsilons than it was run on")
     lines = [line for line in wanted.requirements if line.by_betting]
     if lines and (wanted.attacks.keys() != measured.attacks.keys() or wanted.attempt != measured.attempt):
         missing.append("lines by betting over another suite or attempt than was registered")

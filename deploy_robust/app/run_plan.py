@@ -52,7 +52,13 @@ def plan_of(
         "seed": seed,
         "threads": facts.threads,
         "batch": {"pairs": batch_size(pairs_per_batch, facts), "rows": rows},
-        "terms": {"attacks": list(terms.attacks), "minimum_scenes": terms.minimum_scenes, "caps": list(terms.caps)},
+        "terms": {
+            "attacks": list(terms.attacks),
+            "minimum_scenes": terms.minimum_scenes,
+            "caps": list(terms.caps),
+            "access": dict(terms.known.access),
+            "partial": list(terms.known.partial),
+        },
         "notes": list(facts.notes),
         "versions": versions(),
     }

@@ -8,9 +8,10 @@ from deploy_robust.errors import PolicyError
 from deploy_robust.gate.evidence import DETECTION, SEGMENTATION
 from deploy_robust.gate.judge import Terms
 from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, DIVERGENCE, quantity
+from deploy_robust.gate.table import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from deploy_robust.gate.policy import Policy
     from deploy_robust.gate.records import Requirement
@@ -57,6 +58,7 @@ def terms_of(
     adapted: Collection[str] = (),
     registration: Registration | None = None,
     measured: Collection[str] = (),
+    access: Mapping[str, str] | None = None,
 ) -> tuple[Terms, tuple[Requirement, ...]]:
     """Terms of a verdict, and the requirements that can be judged at all.
 
@@ -68,6 +70,7 @@ def terms_of(
         adapted: Attacks of the policy that are crafted on the engine's literal twin, too.
         registration: What was registered for lines that are decided by betting; None without them.
         measured: Downstream tasks and optional metrics that are measured.
+        access: Attack to what it needs of a network, as far as that is known.
 
     Raises:
         PolicyError: It asks for ground truth where there is none, for a downstream task that nothing does, or has no
@@ -94,4 +97,7 @@ def terms_of(
             f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, and no {missing[0]} is measured: "
             + ("name a network for it with --downstream" if missing[0] in TASKS else "check the engine again with it")
         )
-    return Terms(judged_attacks(policy, adapted), policy.minimum_scenes, tuple(caps), registration), requirements
+    attacks = judged_attacks(policy, adapted)
+    partial = {*policy.scopes, *map(adaptive, policy.scopes)}.intersection(attacks)
+    known = Known(dict(access or {}), tuple(sorted(partial)))
+    return Terms(attacks, policy.minimum_scenes, tuple(caps), registration, known), requirements

@@ -77,6 +77,8 @@ def _attacked_seen(metric: str, table: Table, level: float, attacks: tuple[str, 
             if case in defects:
                 continue
             evidence = table.evidence(FIGURES[metric], ENGINE, case)
+            if evidence is None and attack in table.known.partial:
+                continue
             value = table.get(metric, ENGINE, pair, attack, level)
             yield case, None if evidence is None else _Seen(case, float("nan") if value is None else value, evidence)
 

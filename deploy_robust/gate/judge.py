@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deploy_robust.gate.betting import judge_by_betting
 from deploy_robust.gate.quantities import quantity
 from deploy_robust.gate.records import DATASET, Outcome, Requirement, Status, Verdict
-from deploy_robust.gate.table import Table
+from deploy_robust.gate.table import Known, Table
 from deploy_robust.statistics.dataset import dataset_interval
 from deploy_robust.statistics.intervals import Interval, mean_interval
 
@@ -31,12 +31,14 @@ class Terms:
         minimum_scenes: Fewer independent scenes than this cannot PASS.
         caps: Reasons known beforehand why the run cannot PASS, one line each.
         registration: What was fixed before the first query, for lines that are decided by betting; None without them.
+        known: What is known of the attacks beforehand.
     """
 
     attacks: tuple[str, ...]
     minimum_scenes: int = 0
     caps: tuple[str, ...] = ()
     registration: Registration | None = None
+    known: Known = field(default_factory=Known)
 
 
 def judge(requirements: Sequence[Requirement], measurements: Iterable[Measurement], terms: Terms) -> Verdict:
@@ -44,7 +46,7 @@ def judge(requirements: Sequence[Requirement], measurements: Iterable[Measuremen
 
     One FAIL fails the run. It passes when every requirement does and nothing caps it, and is inconclusive otherwise.
     """
-    table = Table(measurements)
+    table = Table(measurements, terms.known)
     outcomes = tuple(
         _judge_one(requirement, level, table, terms)
         for requirement in requirements

@@ -25,7 +25,7 @@ from deploy_robust.gate.quantity import (
 from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, ROWS, Case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from deploy_robust.gate.table import Table
 
@@ -141,6 +141,34 @@ def _attacked_parity(figure: str) -> Callable[[Table, float, tuple[str, ...]], P
     return points
 
 
+def _search_lead(table: Table, level: float, attacks: tuple[str, ...]) -> Points:
+    """By how much searches by queries leave less of the engine's output than all attacks by gradients."""
+    searches, gradients = (table.known.of(access, attacks) for access in ("queries", "gradients"))
+    found: Points = {}
+    for pair in table.scenes:
+        strongest = _strongest(table, pair, searches, level)
+        weaker = _strongest(table, pair, [name for name in gradients if not _dead(table, pair, name, level)], level)
+        if strongest is not None and weaker is not None:
+            found[pair] = Point(weaker.value - strongest.value, strongest.case)
+    return found
+
+
+def _strongest(table: Table, pair: str, attacks: Iterable[str], level: float) -> Point | None:
+    """What the strongest of the attacks left of the engine's output: PSNR to the truth, else to its clean output."""
+    points = []
+    for attack in attacks:
+        psnr, drift = (table.get(metric, ENGINE, pair, attack, level) for metric in ("psnr", "drift"))
+        value = drift if psnr is None else psnr
+        if value is not None:
+            points.append(Point(min(value, HIGHEST_PSNR), Case(pair, attack, level)))
+    return min(points, default=None)
+
+
+def _dead(table: Table, pair: str, attack: str, level: float) -> bool:
+    """Whether the network that an attack was crafted on gave it no gradients."""
+    return any(table.get("dead_start", role, pair, attack, level) for role in (SOURCE, LITERAL, ENGINE))
+
+
 def _defects(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
     counts: Points = {pair: Point(0.0, Case(pair)) for pair in table.scenes}
     for m in table.defects:
@@ -170,6 +198,14 @@ _ALL = (
         True,
         False,
         _attack_lead,
+    ),
+    Quantity(
+        "search-lead",
+        "dB",
+        "how much less searches by queries leave of the output than all attacks by gradients",
+        True,
+        False,
+        _search_lead,
     ),
     Quantity(
         "fidelity", "dB", "engine against the literal reading of its own graph", False, False, _clean("fidelity_db")

@@ -96,6 +96,8 @@ def weakest(
 ) -> Point | None:
     """The engine at its worst over the judged attacks; None unless every one was measured or found a defect.
 
+    An attack that the policy runs on some pairs or at some epsilons counts where it was run.
+
     Args:
         table: What was measured.
         metric: Its name.
@@ -111,6 +113,6 @@ def weakest(
         value = table.get(metric, ENGINE, pair, attack, level)
         if value is not None:
             points.append(Point(min(value, HIGHEST_PSNR), case))
-        elif case not in defects:
+        elif case not in defects and attack not in table.known.partial:
             return None
     return (max if highest else min)(points, default=None)

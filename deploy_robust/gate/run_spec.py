@@ -49,7 +49,10 @@ RUN_SPEC = Annotated[
             "precision": str,
             "references": list[Literal["fidelity", "conversion"]],
             "adapted": Words,
-            "terms": Annotated[Table, Holding(attacks=Words, minimum_scenes=Count, caps=Words)],
+            "terms": Annotated[
+                Table,
+                Holding({"access": dict[str, str], "partial": Words}, attacks=Words, minimum_scenes=Count, caps=Words),
+            ],
             "downstream": dict[str, Annotated[Table, Holding({"classes": Words}, name=str, sha256=str)]],
             "metrics": Words,
             "adversarial": Annotated[Table, Holding(name=str)],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deploy_robust.gate.records import CLEAN, Case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from deploy_robust.gate.records import Delivery, Measurement
 
@@ -20,15 +21,34 @@ class Key(NamedTuple):
     delivery: Delivery
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a run knows of its attacks before it measures anything.
+
+    Attributes:
+        access: Attack to what it needs of a network: ``nothing``, ``gradients`` or ``queries``.
+        partial: Attacks that are run on some pairs or at some epsilons only.
+    """
+
+    access: Mapping[str, str] = field(default_factory=dict)
+    partial: Collection[str] = ()
+
+    def of(self, access: str, attacks: Iterable[str]) -> tuple[str, ...]:
+        """Those of the attacks that need this of a network."""
+        return tuple(name for name in attacks if self.access.get(name) == access)
+
+
 class Table:
     """All measurements of a run.
 
     Attributes:
+        known: What is known of its attacks.
         scenes: Scene of each pair, in the order of measurement.
         defects: Measurements that found a defect.
     """
 
-    def __init__(self, measurements: Iterable[Measurement]) -> None:
+    def __init__(self, measurements: Iterable[Measurement], known: Known | None = None) -> None:
+        self.known = known or Known()
         self.scenes: dict[str, str] = {}
         self.defects: list[Measurement] = []
         self._values: dict[Key, Mapping[str, float]] = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, ENGINE, LITERAL, SOURCE, quantity
 from deploy_robust.gate.records import DATASET, INPUT, Status
-from deploy_robust.gate.table import Table
+from deploy_robust.gate.table import Known, Table
 from deploy_robust.report.advice import Advisor
 from deploy_robust.report.betting import explain_betting
 from deploy_robust.report.records import Explanation
@@ -77,9 +77,12 @@ class Explainer:
             ]
             for role in self._chain
         }
-        self._tables = {role: Table(seen) for role, seen in self._seen_as_engine.items()}
-        self._everything = everything = Table(measurements)
-        self._terms = Terms(tuple(plan.get("terms", {}).get("attacks") or everything.attacks()))
+        terms = plan.get("terms", {})
+        known = Known(terms.get("access", {}), tuple(terms.get("partial", ())))
+        self._tables = {role: Table(seen, known) for role, seen in self._seen_as_engine.items()}
+        everything = Table(measurements, known)
+        self._terms = Terms(tuple(terms.get("attacks") or everything.attacks()), known=known)
+        self._everything = everything
         self._defects = [m for m in everything.defects if m.role == ENGINE]
 
     def explain(self, outcome: Outcome) -> Explanation | None:
@@ -88,6 +91,8 @@ class Explainer:
             return None
         what = outcome.requirement.quantity
         if outcome.value is None:
+            if what == "search-lead":
+                return self._unguarded(outcome)
             return Explanation("evidence", "nothing was measured for it", ("Nothing was measured for it.",))
         if outcome.requirement.by_betting:
             return explain_betting(outcome, self._plan, self._advisor.engine)
@@ -95,6 +100,8 @@ class Explainer:
             return self._defect()
         if what == "attack-lead":
             return self._weak_attack(outcome)
+        if what == "search-lead":
+            return self._masked(outcome)
         if outcome.status is Status.INCONCLUSIVE:
             return self._open(outcome)
         if what in _PARITY:
@@ -255,16 +262,58 @@ class Explainer:
 
     def _weak_attack(self, outcome: Outcome) -> Explanation:
         figure = _figure(outcome, outcome)
-        sentence = (
-            f"The attack moves its own source no further than noise does ({figure}): figures that rest on it prove "
-            "nothing."
-        )
+        if (outcome.value or 0.0) > 0:
+            sentence = (
+                f"The attack beats noise on its own source on average ({figure}), but the interval over "
+                f"{outcome.scenes} scenes still holds 0: figures that rest on it are not proved."
+            )
+            short = f"more scenes are needed to say that the attack beats noise on its own source ({figure})"
+        else:
+            sentence = (
+                f"The attack moves its own source no further than noise does ({figure}): figures that rest on it "
+                "prove nothing."
+            )
+            short = f"the attack does not beat noise on its own source ({figure})"
         return Explanation(
             "attack",
-            f"the attack does not beat noise on its own source ({figure})",
+            short,
             (sentence,),
             *self._advisor.with_source(),
         )
+
+    def _masked(self, outcome: Outcome) -> Explanation:
+        """Which network hides its gradients, by what the attacks on each of them come to."""
+        figure = _figure(outcome, outcome)
+        if outcome.status is Status.INCONCLUSIVE and outcome.low is not None and outcome.low <= _bound(outcome):
+            return self._open(outcome)
+        known, level = self._terms.known, outcome.level or 0.0
+        gradients = known.of("gradients", self._terms.attacks)
+        own = tuple(name for name in gradients if name.endswith("-adaptive"))
+        searches = known.of("queries", self._terms.attacks)
+        reading = quantity(outcome.requirement.quantity).points
+        over_own = [p.value for p in reading(self._everything, level, (*searches, *own)).values()] if own else []
+        if not own:
+            hides = "the source is a weak surrogate of this engine, or the engine masks its gradients"
+        elif over_own and math.fsum(over_own) / len(over_own) <= _bound(outcome):
+            hides = "the source is a weak surrogate of this engine: the attack on its own graph finds as much"
+        else:
+            hides = "the engine masks its gradients: the attack on its own graph loses as well"
+        sentence = (
+            f"Searches by queries alone leave less of the output than every attack by gradients ({figure}); {hides}. "
+            "Do not read the figures by gradients as robustness."
+        )
+        return Explanation("masked", f"{hides} ({figure})", (sentence,), *self._advisor.with_source())
+
+    def _unguarded(self, outcome: Outcome) -> Explanation:
+        """Why nothing says whether gradients can be trusted."""
+        if not self._terms.known.of("queries", self._terms.attacks):
+            what = "no search by queries was run on this engine"
+        elif not self._terms.known.of("gradients", self._terms.attacks):
+            what = "no attack by gradients was run"
+        else:
+            what = f"gradients were dead or missing on every image that a search saw at {epsilon(outcome.level or 0.0)}"
+        text = f"{what[0].upper()}{what[1:]}: whether the engine masks its gradients is unknown."
+        return Explanation("evidence", what, (text,), *self._advisor.with_source())
 
     def _open(self, outcome: Outcome) -> Explanation:
         line = outcome.requirement
@@ -283,6 +332,11 @@ class Explainer:
         what = "pairs are needed" if outcome.pairs < line.minimum_pairs else "scenes would decide it at the same spread"
         text = f"{outcome.scenes} scenes were measured; about {needed} {what}."
         return Explanation("evidence", f"about {needed} {what}", (text,), *self._advisor.more_scenes(needed))
+
+
+def _bound(outcome: Outcome) -> float:
+    line = outcome.requirement
+    return math.inf if line.at_most is None else line.at_most
 
 
 def _scenes_needed(outcome: Outcome) -> int | None:

@@ -44,6 +44,7 @@ ATTACKS = ("local-credit",)
 def policy(*lines: Requirement, **more: Any) -> Policy:
     return replace(
         load_policy("default"),
+        scopes={},
         minimum_scenes=1,
         levels=(1.0,),
         attacks={"local-credit": {"queries": 10}},

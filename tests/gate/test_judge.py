@@ -9,8 +9,10 @@ import pytest
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.policy import load_policy
 from deploy_robust.gate.records import CLEAN, INPUT, Case, Defect, Measurement, Requirement, Status
+from deploy_robust.gate.table import Known
 
-ATTACKS = ("pgd-lmse", "uniform", "corners")
+ATTACKS = ("pgd-lmse", "uniform", "corners", "local-credit")
+KNOWN = Known({"pgd-lmse": "gradients", "local-credit": "queries"}, ("local-credit",))
 LEVELS = (1.0, 2.0, 4.0, 8.0)
 
 
@@ -24,6 +26,8 @@ def measurements(
     lead: float = 6.0,
     conversion: float = 38.0,
     scenes: int | None = None,
+    search: float = -1.0,
+    dead: bool = False,
 ) -> list[Measurement]:
     """A run of the default policy whose numbers vary a little from pair to pair."""
     found = []
@@ -40,18 +44,22 @@ def measurements(
         add("source", case, psnr=clean + wobble)
         for attack in ATTACKS:
             for level in LEVELS:
+                if attack == "local-credit" and (level != 2 or i % (pairs // min(pairs, 6))):
+                    continue
                 case = Case(f"pair-{i}", attack, level)
-                psnr = attacked + wobble + (0.0 if attack == "pgd-lmse" else 3.0)
+                lost = {"pgd-lmse": 0.0, "local-credit": search * (1 + wobble)}.get(attack, -3.0)
+                psnr = attacked + wobble - lost
                 drift = 20.0 + wobble + (0.0 if attack == "pgd-lmse" else lead)
                 add("engine", case, psnr=psnr + gap, drift=drift)
-                add("source", case, psnr=psnr, drift=drift)
+                facts = {"dead_start": float(dead)} if attack == "pgd-lmse" else {}
+                add("source", case, psnr=psnr, drift=drift, **facts)
     return found
 
 
 def verdict(found: list[Measurement], **terms: object) -> tuple[Status, dict[str, set[Status]]]:
     policy = load_policy("default")
     requirements = policy.for_engine("int8", {"conversion"})
-    result = judge(requirements, found, Terms(ATTACKS, policy.minimum_scenes, **terms))  # type: ignore[arg-type]
+    result = judge(requirements, found, Terms(ATTACKS, policy.minimum_scenes, known=KNOWN, **terms))  # type: ignore[arg-type]
     names: dict[str, set[Status]] = {}
     for outcome in result.outcomes:
         names.setdefault(outcome.requirement.name, set()).add(outcome.status)
@@ -69,6 +77,7 @@ def test_a_sound_engine_passes() -> None:
         "collapse",
         "transfer-gap",
         "attack-strength",
+        "masked-gradients",
     }
 
 
@@ -93,6 +102,31 @@ def test_an_attack_that_does_not_beat_noise_leaves_the_run_open_and_never_fails_
     status, names = verdict(measurements(lead=-1.0))
     assert status is Status.INCONCLUSIVE
     assert names["attack-strength"] == {Status.INCONCLUSIVE}
+
+
+def test_a_search_that_beats_the_gradients_keeps_the_run_from_passing_and_counts_as_an_attack() -> None:
+    status, names = verdict(measurements(search=3.0))
+    assert status is Status.INCONCLUSIVE
+    assert [name for name, found in names.items() if found != {Status.PASS}] == ["masked-gradients"]
+    assert verdict(measurements(search=1.2))[0] is Status.PASS
+    # what it has found counts for an image like what any other attack has found
+    status, names = verdict(measurements(search=14.0))
+    assert status is Status.FAIL
+    assert Status.FAIL in names["collapse"]
+
+
+def test_dead_gradients_on_every_image_keep_the_run_from_passing() -> None:
+    status, names = verdict(measurements(dead=True))
+    assert status is Status.INCONCLUSIVE
+    assert names["masked-gradients"] == {Status.INCONCLUSIVE}
+
+
+def test_a_run_without_the_guard_cannot_pass() -> None:
+    found = [m for m in measurements() if m.case.attack != "local-credit"]
+    assert verdict(found)[0] is Status.INCONCLUSIVE
+    _, names = verdict(found)
+    assert names["masked-gradients"] == {Status.INCONCLUSIVE}
+    assert names["do-no-harm"] == {Status.PASS}, "an attack on some pairs is not missed on the others"
 
 
 def test_too_few_scenes_cannot_pass_and_can_fail() -> None:
@@ -129,7 +163,7 @@ def test_each_image_counts_at_its_worst_attack() -> None:
         for m in measurements()
     ]
     requirement = Requirement("collapse", "drop", statistic="max", levels=(2.0,), at_most=10.0)
-    (outcome,) = judge([requirement], found, Terms(ATTACKS)).outcomes
+    (outcome,) = judge([requirement], found, Terms(ATTACKS, known=KNOWN)).outcomes
     assert outcome.status is Status.FAIL
     assert outcome.worst == Case("pair-5", "corners", 2.0)
     assert outcome.value == pytest.approx(27.0 + 0.2 * math.sin(5) - 11.0)
@@ -138,7 +172,7 @@ def test_each_image_counts_at_its_worst_attack() -> None:
 def test_pairs_without_all_attacks_do_not_count() -> None:
     found = [m for m in measurements() if not (m.case.attack == "pgd-lmse" and m.case.pair == "pair-0")]
     requirement = Requirement("do-no-harm", "attacked-gain", levels=(1.0,), at_least=0.0)
-    (outcome,) = judge([requirement], found, Terms(ATTACKS)).outcomes
+    (outcome,) = judge([requirement], found, Terms(ATTACKS, known=KNOWN)).outcomes
     assert outcome.pairs == 23
 
 
@@ -163,7 +197,7 @@ def test_identical_outputs_count_as_a_hundred_decibels() -> None:
         for m in found
     ]
     requirement = Requirement("collapse", "drop", statistic="max", levels=(2.0,), at_most=10.0)
-    (outcome,) = judge([requirement], found, Terms(ATTACKS)).outcomes
+    (outcome,) = judge([requirement], found, Terms(ATTACKS, known=KNOWN)).outcomes
     assert outcome.value == 0.0
 
 

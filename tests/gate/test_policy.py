@@ -26,8 +26,17 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
     policy = load_policy("default")
     assert policy.levels == (1, 2, 4, 8)
     assert policy.minimum_scenes == 24
-    assert list(policy.attacks) == ["pgd-lmse", "uniform", "corners", "divergence", "divergence-queries"]
-    assert policy.scopes == {name: Scope((8,), 3) for name in DIVERGENCE}
+    guard = {"local-credit": Scope((2,), 6)}  # without gradients, on the engine itself
+    assert list(policy.attacks) == [
+        "pgd-lmse",
+        "uniform",
+        "corners",
+        "local-credit",
+        "divergence",
+        "divergence-queries",
+    ]
+    assert policy.attacks["local-credit"] == {"queries": 200}
+    assert policy.scopes == guard | {name: Scope((8,), 3) for name in DIVERGENCE}
     assert policy.parity_pairs == 8
     assert policy.parity == {
         "fp32": {"fidelity": 90, "conversion": 90, "conversion_max_abs": 1e-4},
@@ -52,6 +61,7 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
         "collapse": ("drop", "max", (2,), None, 10, True),
         "transfer-gap": ("transfer-gap", "mean", (1, 2, 4, 8), -1.5, 1.5, True),
         "attack-strength": ("attack-lead", "mean", (1, 2, 4), 0, None, False),
+        "masked-gradients": ("search-lead", "mean", (2,), None, 2, False),
     }
 
 

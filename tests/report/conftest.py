@@ -13,6 +13,7 @@ from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.policy import load_policy
 from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement, digest_of_image
 from deploy_robust.gate.store import SqliteStore
+from deploy_robust.gate.table import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)
 ATTACKS = ("pgd-lmse", "uniform", "corners")
+GUARD = "local-credit"
+KNOWN = Known({"pgd-lmse": "gradients", GUARD: "queries"}, (GUARD,))
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m|`@team`\u202e[/bold] & co"
 """A file name that tries HTML, a terminal escape, Markdown, rich markup and a change of direction."""
@@ -58,14 +61,20 @@ class Fake:
     def write(self, folder: Path) -> tuple[SqliteStore, Verdict]:
         """Stores and judges the run."""
         policy = load_policy("default")
-        terms = Terms(ATTACKS, policy.minimum_scenes)
+        terms = Terms((*ATTACKS, GUARD), policy.minimum_scenes, known=KNOWN)
         plan = {
             "engine": {"file": "net-int8.onnx", "sha256": "ab" * 32, "capabilities": {"runtime": "onnxruntime 1.31"}},
             "source": {"name": "net", "kind": "twin", "weights_sha256": "cd" * 32},
             "pairs": {"name": "test", "count": len(self.pairs)},
             "policy": policy.to_dict(),
             "precision": "int8",
-            "terms": {"attacks": list(ATTACKS), "minimum_scenes": policy.minimum_scenes, "caps": []},
+            "terms": {
+                "attacks": [*ATTACKS, GUARD],
+                "minimum_scenes": policy.minimum_scenes,
+                "caps": [],
+                "access": dict(KNOWN.access),
+                "partial": [GUARD],
+            },
             "notes": ["images were padded"],
             "seed": 0,
         }
@@ -73,6 +82,7 @@ class Fake:
         self.stores.append(store)
         for index, pair in enumerate(self.pairs):
             batch = (Case(pair), *(Case(pair, attack, level) for attack in ATTACKS for level in LEVELS))
+            batch += (Case(pair, GUARD, 2.0),) if index < 6 else ()
             store.append(index, batch, self._result(pair, batch, index))
         requirements = policy.for_engine("int8", {"conversion"})
         return store, judge(requirements, store.measurements(), terms)

@@ -36,7 +36,9 @@ MARKS = (1, 3, 10, 30)
 
 def policy() -> Policy:
     attacks = {ATTACK: {"queries": 30}}
-    return replace(load_policy("default"), name="verify", levels=(1.0,), attacks=attacks, requirements=(RATE,))
+    return replace(
+        load_policy("default"), name="verify", levels=(1.0,), attacks=attacks, requirements=(RATE,), scopes={}
+    )
 
 
 def written(folder: Path, losses: list[float], hostile: str = "u0", population: Any = "stream") -> Summary:

@@ -77,8 +77,8 @@ def test_everything_is_there_once(page: Elements) -> None:
     assert len(page.all("h1")) == 1
     assert len([a for a in page.all("svg") if a.get("role") == "img"]) == 4  # three charts and the transfer gap
     assert len(page.all("article")) == 24
-    assert "24 of 143 attacked images" in page.text
-    assert "119 are left out" in page.text
+    assert "24 of 149 attacked images" in page.text
+    assert "125 are left out" in page.text
     assert len(page.all("figure", **{"class": "compare"})) == 24
     for word in ("FAIL", "Provenance", "nan", "2.14.1", "ab" * 32, "It cannot pass:", "Difference \u00d74"):
         assert word in page.text
@@ -119,7 +119,7 @@ def test_a_hundred_images_stay_below_ten_megabytes(tmp_path: Path, fake) -> None
 def test_small_runs_have_a_page_too(tmp_path: Path, fake, pairs: list[str]) -> None:
     store, verdict = fake(pairs=pairs).write(tmp_path)
     found = Elements(html.render(summarise(store, verdict), store).decode())
-    assert len(found.all("article")) == 12 * len(pairs)
+    assert len(found.all("article")) == 13 * len(pairs)
 
 
 def test_the_difference_is_amplified_and_stops_at_white(tmp_path: Path, fake) -> None:

@@ -21,7 +21,7 @@ def test_it_counts_and_orders_what_was_measured(tmp_path: Path, fake) -> None:
     assert summary.levels == (1.0, 2.0, 4.0, 8.0)
     assert summary.roles == ("engine", "source")
     assert summary.rain["psnr"].mean == pytest.approx(18.0)
-    assert len(summary.cases) == 24 * 3 * 4
+    assert len(summary.cases) == 24 * 3 * 4 + 6  # the guard sees six pairs at one epsilon
     drops = [row.drop for row in summary.cases]
     assert drops == sorted(drops, reverse=True)
     assert (summary.cases[0].case.attack, summary.cases[0].case.level) == ("pgd-lmse", 8.0)
@@ -76,7 +76,9 @@ def test_the_strips_hold_the_worst_of_all_and_of_every_attack_and_epsilon(tmp_pa
     ranks = [rank for rank, _ in chosen]
     assert ranks[0] == 1
     assert ranks == sorted(set(ranks))
-    assert len({(row.case.attack, row.case.level) for _, row in chosen}) == 12
+    assert (
+        len({(row.case.attack, row.case.level) for _, row in chosen}) == 13
+    )  # three attacks at four epsilons, and the guard at one
     assert all(summary.cases[rank - 1] is row for rank, row in chosen)
 
 

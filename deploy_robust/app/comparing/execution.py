@@ -142,7 +142,13 @@ class CompareExecution:
 
 
 def _column(name: str, planned: PlannedAttack, kind: str) -> dict[str, Any]:
-    return {"name": name, "attack": planned.drawn_as or name, "source": planned.against, "kind": kind}
+    return {
+        "name": name,
+        "attack": planned.drawn_as or name,
+        "source": planned.against,
+        "kind": kind,
+        "access": planned.attack.access.value,
+    }
 
 
 def _references(lineup: Lineup, there: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -10,6 +10,7 @@ from deploy_robust.gate.judge import judge
 from deploy_robust.gate.quantities import ENGINE, SOURCE, TRANSFERRED
 from deploy_robust.gate.quantities import LITERAL as TWIN
 from deploy_robust.gate.records import INPUT, ROWS
+from deploy_robust.gate.table import Known
 from deploy_robust.report.comparison.records import parity_figure
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def _judge(
     if TRANSFERRED not in attacks.values():  # what compares engine and source was not crafted on its source
         requirements = tuple(line for line in requirements if line.quantity not in ("transfer-gap", "attack-lead"))
     caps = (*terms.caps, *((unfinished,) if unfinished else ()))
-    terms = replace(terms, attacks=tuple(attacks.values()), caps=caps)
+    access = {attacks[column["name"]]: column.get("access", "") for column in plan["columns"]}
+    partial = {attacks[column["name"]] for column in plan["columns"] if column["attack"] in policy.scopes}
+    known = Known(access, tuple(sorted(partial)))
+    terms = replace(terms, attacks=tuple(attacks.values()), caps=caps, known=known)
     return judge(requirements, list(_seen(engine, attacks, measurements)), terms)
 
 

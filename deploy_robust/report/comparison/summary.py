@@ -54,7 +54,9 @@ def summarise(
     """
     table = Table(measurements)
     metric = "psnr" if plan["pairs"]["paired"] else "drift"
-    columns = tuple(Column(**column) for column in plan["columns"])
+    columns = tuple(
+        Column(**{key: value for key, value in column.items() if key != "access"}) for column in plan["columns"]
+    )
     rows = {e["name"]: _engine(e, table, verdicts[e["name"]]) for e in plan["engines"]}
     first = [e["name"] for e in plan["engines"] if e["build_of"] is None]
     sources = tuple(_source(s, table) for s in plan["sources"])

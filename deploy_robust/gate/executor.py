@@ -73,7 +73,7 @@ class _Attacked:
         against: Role of the network that it was crafted on; None for attacks that look at none.
         searched: Whether it was a search by queries.
         whole_codes: Whether rounding changes nothing.
-        aimless: Whether the attack looks at no network, as noise.
+        aimless: Whether the attack looks at no network, as noise, and others of the run do.
     """
 
     cases: tuple[Case, ...]
@@ -145,6 +145,7 @@ class LocalExecutor:
         self._answers = Answers(subjects, self._prepared, judged, notify)
         self._craft = Crafter(subjects, self._answers, seed)
         self._attacks = attacks
+        self._searches = any(each.attack.access is not Access.NOTHING for each in attacks.values())
         self._metrics = metrics
         self._deliveries = deliveries
         self._references = references or {}
@@ -306,7 +307,7 @@ class LocalExecutor:
             against=against,
             searched=searched,
             whole_codes=searched and bool((rounded - exact).abs().max() < _ULPS),
-            aimless=planned.attack.access is Access.NOTHING,
+            aimless=self._searches and planned.attack.access is Access.NOTHING,
         )
         return attacked, found
 

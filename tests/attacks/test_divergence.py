@@ -74,19 +74,21 @@ def clipped(x: Tensor) -> Tensor:
 
 
 def measured(
-    engine: Callable[[Tensor], Tensor], literal: Callable[[Tensor], Tensor] = smooth
+    engine: Callable[[Tensor], Tensor], literal: Callable[[Tensor], Tensor] = smooth, only: str = ""
 ) -> tuple[list[Measurement], LocalExecutor]:
     subjects = {"engine": Restorer(Network(engine)), "source": Restorer(Network(smooth))}
     subjects["literal"] = Restorer(Network(literal))
     references = {"conversion": ("engine", "source"), "fidelity": ("engine", "literal")}
+    attacks = {
+        "uniform": PlannedAttack(uniform_noise()),
+        "divergence": PlannedAttack(divergence(iterations=5), "source", minus="literal"),
+        "divergence-queries": PlannedAttack(divergence_queries(queries=40), "engine", minus="source"),
+    }
+    attacks = {only: attacks[only]} if only else attacks
     executor = LocalExecutor(
         pairs=Greys(),
         subjects=subjects,
-        attacks={
-            "uniform": PlannedAttack(uniform_noise()),
-            "divergence": PlannedAttack(divergence(iterations=5), "source", minus="literal"),
-            "divergence-queries": PlannedAttack(divergence_queries(queries=40), "engine", minus="source"),
-        },
+        attacks=attacks,
         metrics={},
         seed=0,
         references=references,
@@ -96,7 +98,7 @@ def measured(
     cases = tuple(
         Case(pair, attack, level)
         for pair in ("g0", "g1")
-        for attack, level in ((CLEAN, 0.0), ("uniform", 8.0), ("divergence", 8.0), ("divergence-queries", 8.0))
+        for attack, level in ((CLEAN, 0.0), *((name, 8.0) for name in attacks))
     )
     return list(executor.execute(cases).measurements), executor
 
@@ -166,3 +168,10 @@ def test_what_a_policy_cannot_measure_is_not_asked() -> None:
         terms, requirements = terms_of(policy, precision="fp32", references=references, paired=True)
         assert {r.name for r in requirements if r.name.startswith("attacked-")} == expected
         assert not {"divergence", "divergence-queries"} & set(terms.attacks)
+
+
+def test_a_network_for_parity_alone_is_asked_about_noise_where_there_is_nothing_else() -> None:
+    found, _ = measured(smooth)
+    assert not [m for m in found if m.case.attack == "uniform" and "fidelity_db" in m.values]
+    alone, _ = measured(smooth, only="uniform")
+    assert parity(alone, "fidelity", "uniform") == math.inf

@@ -18,6 +18,7 @@ from deploy_robust.errors import PolicyError
 from deploy_robust.gate.planners import Grid
 from deploy_robust.gate.policy import load_policy
 from deploy_robust.gate.records import ROWS
+from deploy_robust.gate.row_probe import PROBED_PAIRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,6 +111,7 @@ def compare(
             known_as = {column["name"]: column["attack"] for column in facts.columns}
             clean, *attacked = cases_of_a_pair(policy, tuple(known_as), known_as)
             only = pairs_of_attacks(policy, tuple(known_as), pairs.ids(), known_as)
+            only[ROWS] = frozenset(pairs.ids()[:PROBED_PAIRS])
             planner = Grid(tuple(pairs.ids()), (clean, (ROWS, 0.0), *attacked), plan["batch"]["pairs"], only)
             screen = Screen(planner.size, len(store.finished()), on_progress, None)
             store.note(PLANNED, planner.size)

@@ -119,6 +119,7 @@ class Execution:
             rows=self.rows,
             probes=probes,
             downstream=watching.downstream,
+            twins={ENGINE: roster.references[FIDELITY][1]} if FIDELITY in roster.references else {},
             notify=notify,
         )
         engine, source, literal = (
@@ -319,6 +320,7 @@ class Facts:
             adapted=self.adapted,
             measured=(*self.downstream, *self.optional),
             access={name: record["access"] for name, record in self.attacks.items()},
+            asked=self.engine is None or "outputs" not in self.engine,
         )
         # What is not run was left out with a note: a guard where the engine ran elsewhere.
         return replace(terms, attacks=tuple(name for name in terms.attacks if name in self.attacks)), requirements

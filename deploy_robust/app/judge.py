@@ -97,6 +97,7 @@ def judge_store(store: SqliteStore, policy: Policy) -> tuple[Verdict, Summary, S
         registration=registration_of(store),
         measured=(*plan.get("downstream", ()), *plan.get("metrics", ())),
         access=plan["terms"].get("access"),
+        asked="outputs" not in (plan["engine"] or {}),
     )
     if not store.noted(ENDED, bool):
         planned = store.noted(PLANNED, int | None)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from deploy_robust.app.terms import adaptive
 from deploy_robust.gate.planners import Chain, Grid, StopWhen, UntilDecided
 from deploy_robust.gate.policy import Scope
-from deploy_robust.gate.quantities import DIVERGENCE, ENGINE
-from deploy_robust.gate.records import CLEAN, HIGH, LOW
+from deploy_robust.gate.quantities import DIVERGENCE, ENGINE, INDEPENDENT_ROWS
+from deploy_robust.gate.records import CLEAN, HIGH, LOW, ROWS
+from deploy_robust.gate.row_probe import PROBED_PAIRS
 from deploy_robust.gate.watch import Watch
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def planner_of(
     """
     cases = cases_of_a_pair(policy, attacks)
     only = pairs_of_attacks(policy, attacks, ids)
+    if any(line.quantity == INDEPENDENT_ROWS for line in requirements):
+        cases = (cases[0], (ROWS, 0.0), *cases[1:])
+        only[ROWS] = frozenset(ids[:PROBED_PAIRS])
     # A run that was continued keeps the batches that it had: they end where its earlier registrations ended.
     ends = () if registration is None else tuple(count for count, _ in registration.grown)
     opening = min((policy.parity_pairs, *ends))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from deploy_robust.errors import PolicyError
 from deploy_robust.gate.evidence import DETECTION, SEGMENTATION
 from deploy_robust.gate.judge import Terms
-from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, DIVERGENCE, quantity
+from deploy_robust.gate.quantities import (
+    ATTACKED_CONVERSION,
+    ATTACKED_FIDELITY,
+    DIVERGENCE,
+    INDEPENDENT_ROWS,
+    REPEATABLE,
+    quantity,
+)
 from deploy_robust.gate.table import Known
 
 if TYPE_CHECKING:
@@ -59,6 +66,7 @@ def terms_of(
     registration: Registration | None = None,
     measured: Collection[str] = (),
     access: Mapping[str, str] | None = None,
+    asked: bool = True,
 ) -> tuple[Terms, tuple[Requirement, ...]]:
     """Terms of a verdict, and the requirements that can be judged at all.
 
@@ -71,6 +79,7 @@ def terms_of(
         registration: What was registered for lines that are decided by betting; None without them.
         measured: Downstream tasks and optional metrics that are measured.
         access: Attack to what it needs of a network, as far as that is known.
+        asked: Whether the engine runs here; recorded outputs cannot be asked again, or in another batch.
 
     Raises:
         PolicyError: It asks for ground truth where there is none, for a downstream task that nothing does, or has no
@@ -86,6 +95,8 @@ def terms_of(
     requirements = tuple(r for r in requirements if ATTACKED.get(r.quantity) in (None, *references))
     if not references:
         requirements = tuple(r for r in requirements if r.quantity != "transfer-gap")
+    if not asked:
+        requirements = tuple(r for r in requirements if r.quantity not in (INDEPENDENT_ROWS, REPEATABLE))
     if not paired and (needy := [r.name for r in requirements if quantity(r.quantity).needs_truth]):
         raise PolicyError(
             f"policy {policy.name} asks for {', '.join(dict.fromkeys(needy))}, which needs ground truth, and the "

@@ -15,7 +15,7 @@ from deploy_robust.app.pairs import PHOTOS, SCENES
 from deploy_robust.app.terms import ATTACKED
 from deploy_robust.errors import UsageError
 from deploy_robust.gate.policy import DEFAULT, Policy, load_policy
-from deploy_robust.gate.quantities import quantity
+from deploy_robust.gate.quantities import INDEPENDENT_ROWS, REPEATABLE, quantity
 from deploy_robust.gate.records import FAILURE_RATE, Requirement
 
 if TYPE_CHECKING:
@@ -91,13 +91,15 @@ class Claim:
             confidence=1 - self.alpha,
             p0=self.p0,
         )
+        default = load_policy(DEFAULT)
+        asked = [each for each in default.requirements if each.quantity in (INDEPENDENT_ROWS, REPEATABLE)]
         return replace(
-            load_policy(DEFAULT),
+            default,
             name="verify",
             minimum_scenes=1,
             levels=self.levels,
             attacks={name: self._settings(name) for name in self.suite},
-            requirements=(line, *_attacked_parity(self.levels)),
+            requirements=(line, *_attacked_parity(self.levels), *asked),
             scopes={},
             places={},
             attempt=self.attempt,

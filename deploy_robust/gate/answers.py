@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 class Answers:
     """Asks networks, and keeps their answers to clean images.
 
+    An engine under test answers as it is deployed: one image in a call, or as many as its I/O description fixes, the
+    other rows filled up with copies. Clean and attacked images are asked in the same way, whatever the batches of the
+    run. Other networks answer as many images together as there are.
+
     Args:
         subjects: Networks by role.
         pairs: The pairs that cases name.
@@ -50,28 +54,34 @@ class Answers:
 
     def to(self, role: str, x: Tensor, cases: list[Case], delivery: Delivery) -> list[Tensor | Defect]:
         """One output (1, 3, H, W) or defect for each row of `x`, which belongs to the case of the same place."""
+        if role in self._judged and len(cases) > 1:
+            return self._one_by_one(role, x, cases, delivery)
         try:
             with torch.no_grad(), self._flying(role, x, cases, delivery):
                 y = self._subjects[role](x)
         except EngineDefect as defect:
             if len(cases) == 1:
                 return [Defect(defect.kind, str(defect))]
-            alone = [self.to(role, x[i : i + 1], [case], delivery) for i, case in enumerate(cases)]
-            return [answer for answers in alone for answer in answers]
+            return self._one_by_one(role, x, cases, delivery)
         return [_finite(y[i : i + 1]) for i in range(y.shape[0])]
 
-    def in_parts(
-        self, role: str, x: Tensor, cases: list[Case], delivery: Delivery, size: int
-    ) -> Iterator[Tensor | Defect]:
-        """The same, so many rows in a call."""
-        for start in range(0, len(cases), size):
-            yield from self.to(role, x[start : start + size], cases[start : start + size], delivery)
+    def _one_by_one(self, role: str, x: Tensor, cases: list[Case], delivery: Delivery) -> list[Tensor | Defect]:
+        alone = [self.to(role, x[i : i + 1], [case], delivery) for i, case in enumerate(cases)]
+        return [answer for answers in alone for answer in answers]
 
-    def in_every_row(self, role: str, prepared: Prepared, case: Case) -> Tensor | Defect:
-        """The output on the rainy image from each row of a batch, as `row_answers` asks for it, or a defect."""
+    def in_every_row(
+        self, role: str, prepared: Prepared, case: Case, twin: Restorer | None = None
+    ) -> Tensor | Defect | None:
+        """The output on the rainy image from every batch of `row_answers`, or a defect.
+
+        None where the engine takes one image at a time: there are no other rows.
+        """
+        restorer = self._subjects[role]
+        if restorer.io.batch == 1:
+            return None
         try:
             with torch.no_grad(), self._flying(role, prepared.rainy, [case], "8bit"):
-                answers = row_answers(self._subjects[role], prepared.rainy)
+                answers = row_answers(restorer, prepared.rainy, restorer.io.batch, twin)
         except EngineDefect as defect:
             return Defect(defect.kind, str(defect))
         return _finite(answers)
@@ -81,10 +91,13 @@ class Answers:
     ) -> Callable[[Tensor], Tensor]:
         """The network of that role, or its draft, for an attack to call; calls are told under the images attacked."""
         restorer, rainy = draft or self._subjects[role], torch.cat([row.rainy for row in rows])
+        together = restorer.io.batch or 1 if role in self._judged else None
 
         def call(x: Tensor) -> Tensor:
             with self._flying(role, rainy, cases, "float"):
-                return restorer(x)
+                if together is None or x.shape[0] <= together:
+                    return restorer(x)
+                return torch.cat([restorer(part) for part in torch.split(x, together)])
 
         return call
 

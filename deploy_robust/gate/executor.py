@@ -24,13 +24,14 @@ from deploy_robust.gate.records import (
     INPUT,
     LOW,
     REPEAT,
+    REPEAT_DB,
     ROWS,
     BatchResult,
     Case,
     Defect,
     Measurement,
 )
-from deploy_robust.gate.row_probe import differences
+from deploy_robust.gate.row_probe import ALONE, differences
 from deploy_robust.gate.starts import Starts
 from deploy_robust.metrics.psnr import psnr
 
@@ -74,6 +75,7 @@ class _Attacked:
         searched: Whether it was a search by queries.
         whole_codes: Whether rounding changes nothing.
         aimless: Whether the attack looks at no network, as noise, and others of the run do.
+        asked_again: Pairs whose attacked images the judged engines are asked twice.
     """
 
     cases: tuple[Case, ...]
@@ -86,14 +88,15 @@ class _Attacked:
     searched: bool
     whole_codes: bool
     aimless: bool
+    asked_again: frozenset[str]
 
 
 class LocalExecutor:
     """Executes batches in this process.
 
     Every network sees the same images. An attack is crafted once, on the network that its plan names, for all rows of a
-    batch that share a size; the result goes through every network. What a search by queries has found goes through them
-    one image at a time: an answer may depend on the batch, and a search would choose the luckiest.
+    batch that share a size; the result goes through every network: through a judged engine as it is deployed (see
+    `Answers`), through the others together.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class LocalExecutor:
         rows: int | None = None,
         probes: Mapping[str, Probe] | None = None,
         downstream: Downstream | None = None,
+        twins: Mapping[str, str] | None = None,
         notify: Callable[[Flight | None], None] | None = None,
     ) -> None:
         """Joins what is measured with what measures.
@@ -137,6 +141,7 @@ class LocalExecutor:
                 takes all of a batch that share a size.
             probes: What looks inside a network while it answers, by role; its values are stored with the 8-bit ones.
             downstream: Networks that look at outputs of 8-bit images, at the rain and at the ground truth; None: none.
+            twins: Role of a judged engine to the role of its own graph read with gradients, for the neighbour attack.
             notify: Told of every call of a network before it begins, and None after it, so that a supervisor knows what
                 was in flight when this process ended.
         """
@@ -157,12 +162,15 @@ class LocalExecutor:
         self._rows = rows
         self._probes = probes or {}
         self._downstream = Downstream() if downstream is None else downstream
+        self._twins = twins or {}
+        self._probed_pairs: frozenset[str] = frozenset()
 
     def execute(self, batch: Batch) -> BatchResult:
         """Measures every case of a batch."""
         images: dict[str, NDArray[np.uint8]] = {}
         found: dict[Case, list[Measurement]] = {}
         starts = Starts()
+        self._probed_pairs = frozenset(case.pair for case in batch if case.attack == ROWS)
         for attack, cases in _grouped(batch, lambda case: case.attack):
             if attack == CLEAN:
                 for case in cases:
@@ -200,15 +208,24 @@ class LocalExecutor:
             for figure, (of, reference) in self._references.items():
                 if of == role and not isinstance(other := self._answers.clean(prepared, reference), Defect):
                     values |= self._parity(figure, role, other.to(output.device), output)
-            if role in self._judged and self._recorded is None:
-                (again,) = self._answers.to(role, prepared.rainy, [case], "8bit")
-                if isinstance(again, Defect):
-                    yield replace(blank, role=role, defect=again)
-                    continue
-                values[REPEAT] = float((again - output).abs().max())
+            again = self._again(role, prepared.rainy, case, output)
+            if isinstance(again, Defect):
+                yield replace(blank, role=role, defect=again)
+                continue
+            values |= again
             kept = keep(output, images) if role in self._kept else ""
             looked, evidence = self._downstream.look(output, labels, images if kept else None)
             yield replace(blank, role=role, values=values | looked, output_image=kept, evidence=evidence)
+
+    def _again(self, role: str, x: Tensor, case: Case, before: Tensor) -> dict[str, float] | Defect:
+        """How far a second answer of a judged engine to an image (1, 3, H, W) is from an earlier one."""
+        if role not in self._judged or self._recorded is not None:
+            return {}
+        (again,) = self._answers.to(role, x, [case], "8bit")
+        if isinstance(again, Defect):
+            return again
+        (apart,) = compare(before, again)
+        return {REPEAT: apart.max_abs, REPEAT_DB: apart.psnr_db}
 
     def _parity(self, figure: str, role: str, reference: Tensor, output: Tensor) -> dict[str, float]:
         if role not in self._judged or self._recorded != "8bit":
@@ -227,18 +244,21 @@ class LocalExecutor:
         }
 
     def _measure_rows(self, case: Case) -> Iterator[Measurement]:
-        """Whether the judged engines answer the clean image alike in every row of a batch, and as they do alone."""
+        """Whether the judged engines answer the clean image alike beside others and alone, then and afterwards."""
         prepared = self._prepared(case.pair)
         for role in self._subjects:
-            alone = self._answers.clean(prepared, role) if role in self._judged else None
+            alone = self._answers.clean(prepared, role) if role in self._judged and self._recorded is None else None
             if alone is None or isinstance(alone, Defect):
                 continue  # not under test, or its defect on the clean image is on record
             blank = Measurement(case, prepared.pair.scene, role, "8bit")
-            found = self._answers.in_every_row(role, prepared, case)
+            found = self._answers.in_every_row(role, prepared, case, self._subjects.get(self._twins.get(role, "")))
+            again = self._again(role, prepared.rainy, case, alone)
             if isinstance(found, Defect):
                 yield replace(blank, defect=found)
+            elif isinstance(again, Defect):
+                yield replace(blank, defect=again)
             else:
-                yield replace(blank, values=differences(found, alone))
+                yield replace(blank, values={**(ALONE if found is None else differences(found, alone)), **again})
 
     # -- attacked images
 
@@ -308,17 +328,17 @@ class LocalExecutor:
             searched=searched,
             whole_codes=searched and bool((rounded - exact).abs().max() < _ULPS),
             aimless=self._searches and planned.attack.access is Access.NOTHING,
+            asked_again=self._probed_pairs,
         )
         return attacked, found
 
     def _answered(self, attacked: _Attacked, delivery: Delivery) -> Callable[[str], list[Tensor | Defect]]:
         """The answers of a network, by its role, to every attacked image; each is asked for once."""
         delivered = attacked.rounded if delivery == "8bit" else attacked.images
-        together = 1 if attacked.searched else len(attacked.cases)
 
         @functools.cache
         def answers(role: str) -> list[Tensor | Defect]:
-            return list(self._answers.in_parts(role, delivered, list(attacked.cases), delivery, together))
+            return self._answers.to(role, delivered, list(attacked.cases), delivery)
 
         return answers
 
@@ -341,8 +361,14 @@ class LocalExecutor:
             if isinstance(output, Defect):
                 yield case, replace(blank, values=inside, defect=output, input_image=seen)
                 continue
+            twice = case.pair in attacked.asked_again and delivery == "8bit"
+            again = self._again(role, delivered[i : i + 1], case, output) if twice else {}
+            if isinstance(again, Defect):
+                yield case, replace(blank, values=inside, defect=again, input_image=seen)
+                continue
             facts = attacked.facts if role == attacked.against and delivery == "8bit" else {}
-            values = inside | self._attacked_values(role, row, output) | {k: float(v[i]) for k, v in facts.items()}
+            values = inside | again | self._attacked_values(role, row, output)
+            values |= {name: float(value[i]) for name, value in facts.items()}
             kept, evidence = "", dict[str, Any]()
             if delivery == "8bit":
                 kept = keep(output, images) if role in self._kept else ""

@@ -12,8 +12,10 @@ from deploy_robust.gate.quantity import (
     DIVERGENCE,
     ENGINE,
     HIGHEST_PSNR,
+    INDEPENDENT_ROWS,
     LITERAL,
     NOISE,
+    REPEATABLE,
     SOURCE,
     TRANSFERRED,
     Point,
@@ -22,7 +24,8 @@ from deploy_robust.gate.quantity import (
     Quantity,
     weakest,
 )
-from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, ROWS, Case
+from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, REPEAT_DB, ROWS, Case
+from deploy_robust.gate.row_probe import BATCH_DB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,9 +38,11 @@ __all__ = [
     "DIVERGENCE",
     "ENGINE",
     "HIGHEST_PSNR",
+    "INDEPENDENT_ROWS",
     "LITERAL",
     "NOISE",
     "QUANTITIES",
+    "REPEATABLE",
     "SOURCE",
     "TRANSFERRED",
     "Point",
@@ -129,7 +134,7 @@ def _attacked_parity(figure: str) -> Callable[[Table, float, tuple[str, ...]], P
 
     def points(table: Table, level: float, _attacks: tuple[str, ...]) -> Points:
         found: Points = {}
-        for key in table.keys():  # noqa: SIM118  # a table is no mapping
+        for key in table.measured():
             pair, attack = key.case.pair, key.case.attack
             if key.role != ENGINE or key.delivery != "8bit" or attack in (CLEAN, ROWS) or key.case.level != level:
                 continue
@@ -167,6 +172,26 @@ def _strongest(table: Table, pair: str, attacks: Iterable[str], level: float) ->
 def _dead(table: Table, pair: str, attack: str, level: float) -> bool:
     """Whether the network that an attack was crafted on gave it no gradients."""
     return any(table.get("dead_start", role, pair, attack, level) for role in (SOURCE, LITERAL, ENGINE))
+
+
+def _rows(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
+    found: Points = {}
+    for pair in table.scenes:
+        value = table.get(BATCH_DB, ENGINE, pair, ROWS)
+        if value is not None:
+            found[pair] = Point(value, Case(pair, ROWS))
+    return found
+
+
+def _repeatability(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
+    found: Points = {}
+    for key in table.measured():
+        if key.role != ENGINE or key.delivery != "8bit":
+            continue
+        value = table.get(REPEAT_DB, ENGINE, key.case.pair, key.case.attack, key.case.level)
+        if value is not None and (key.case.pair not in found or value < found[key.case.pair].value):
+            found[key.case.pair] = Point(value, key.case)
+    return found
 
 
 def _defects(table: Table, _level: float, _attacks: tuple[str, ...]) -> Points:
@@ -230,6 +255,10 @@ _ALL = (
         False,
         _attacked_parity("conversion_db"),
     ),
+    Quantity(
+        INDEPENDENT_ROWS, "dB", "answer beside other images of a batch against the answer alone", False, False, _rows
+    ),
+    Quantity(REPEATABLE, "dB", "second answer to an image against the first", False, False, _repeatability),
     Quantity("defects", "", "NaN, Inf, wrong shape, crash or hang, clean or attacked", False, False, _defects),
 )
 

@@ -23,6 +23,9 @@ LITERAL = "literal"
 TRANSFERRED = "pgd-lmse"
 """The attack that is crafted on the source and by which source and engine are compared."""
 
+INDEPENDENT_ROWS, REPEATABLE = "independent-rows", "repeatable"
+"""Quantities of how an engine is asked; they need an engine that can be asked."""
+
 NOISE = "uniform"
 """The baseline that an attack must beat on its own source."""
 

@@ -19,13 +19,16 @@ CLEAN = "clean"
 """Name of the attack that leaves the image as it is."""
 
 ROWS = "rows"
-"""Name of the attack that is none: the clean image in every row of a batch in turn."""
+"""Pseudo-attack: the clean image beside other images in a batch, in each row in turn, and then alone once more."""
 
 INPUT = "input"
 """Role of the image before any engine: its measurements compare the rainy input itself with the ground truth."""
 
 REPEAT = "repeat_max_abs"
-"""Greatest difference between two answers of the judged engine to one clean image; above 0 they are not repeatable."""
+"""Greatest difference between two answers of the judged engine to one image; above 0 they are not repeatable."""
+
+REPEAT_DB = "repeat_db"
+"""The same as PSNR in dB; infinite where the answers are identical."""
 
 BIAS = "recorded_bias"
 """Mean difference of a recorded 8-bit output and its reference, in grey levels; rounding makes none, truncation 0.5."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from deploy_robust.gate.claims import kept
 from deploy_robust.gate.quantities import quantity
-from deploy_robust.gate.records import BIAS, FAILURE_RATE, INPUT, REPEAT, Status
+from deploy_robust.gate.records import BIAS, CLEAN, FAILURE_RATE, INPUT, REPEAT, Status
 from deploy_robust.gate.table import Table
 from deploy_robust.report.attacked_parity import attacked_parity
 from deploy_robust.report.betting import betting_tests, registered, searches
@@ -103,7 +103,7 @@ def _told(key: str, value: Any) -> Any:
 
 def _unrepeatable(measurements: list[Measurement]) -> list[str]:
     """A note where the engine gave two answers to one image."""
-    apart = [m.values[REPEAT] for m in measurements if REPEAT in m.values]
+    apart = [m.values[REPEAT] for m in measurements if REPEAT in m.values and m.case.attack == CLEAN]
     differing = [value for value in apart if value > 0]
     if not differing:
         return []

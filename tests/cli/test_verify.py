@@ -68,7 +68,7 @@ def undecided(cli: Any, engines: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_a_pass_claims_no_more_than_its_procedure_allows(cli: Any, engines: Path, tmp_path: Path) -> None:
     ended = cli.run(*verify(engines / "prenet-small-fp32.onnx", "run", "--p0", "0.5", "--max-drop", "60"), cwd=tmp_path)
     assert ended.code == 0, (ended.out, ended.err)
-    assert "PASS: all 6 requirements hold" in ended.out
+    assert "PASS: all 8 requirements hold" in ended.out
     assert re.search(r"registered suite .*queries 10.* at epsilon 1/255 finds a violation of .*below 0\.5", ended.out)
     found = report(tmp_path / "run")
     (test,) = found["tests"]

@@ -8,7 +8,7 @@ import pytest
 
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.policy import load_policy
-from deploy_robust.gate.records import CLEAN, INPUT, Case, Defect, Measurement, Requirement, Status
+from deploy_robust.gate.records import CLEAN, INPUT, ROWS, Case, Defect, Measurement, Requirement, Status
 from deploy_robust.gate.table import Known
 
 ATTACKS = ("pgd-lmse", "uniform", "corners", "local-credit")
@@ -25,6 +25,8 @@ def measurements(
     gap: float = 0.0,
     lead: float = 6.0,
     conversion: float = 38.0,
+    rows: float = 70.0,
+    again: float = math.inf,
     scenes: int | None = None,
     search: float = -1.0,
     dead: bool = False,
@@ -40,7 +42,8 @@ def measurements(
 
         case = Case(f"pair-{i}")
         add(INPUT, case, psnr=rain + wobble)
-        add("engine", case, psnr=clean + wobble, conversion_db=conversion, conversion_max_abs=0.1)
+        add("engine", case, psnr=clean + wobble, conversion_db=conversion, conversion_max_abs=0.1, repeat_db=again)
+        add("engine", Case(f"pair-{i}", ROWS), batch_db=rows)
         add("source", case, psnr=clean + wobble)
         for attack in ATTACKS:
             for level in LEVELS:
@@ -71,6 +74,8 @@ def test_a_sound_engine_passes() -> None:
     assert status is Status.PASS
     assert set(names) == {
         "parity",
+        "independent-rows",
+        "repeatable",
         "engine-defect",
         "clean-gain",
         "do-no-harm",
@@ -90,6 +95,7 @@ def test_a_sound_engine_passes() -> None:
         ({"gap": 2.0}, "transfer-gap"),
         ({"gap": -2.0}, "transfer-gap"),
         ({"conversion": 29.9}, "parity"),
+        ({"rows": 49.0}, "independent-rows"),
     ],
 )
 def test_each_requirement_can_fail_the_run(changed: dict[str, float], broken: str) -> None:
@@ -127,6 +133,12 @@ def test_a_run_without_the_guard_cannot_pass() -> None:
     _, names = verdict(found)
     assert names["masked-gradients"] == {Status.INCONCLUSIVE}
     assert names["do-no-harm"] == {Status.PASS}, "an attack on some pairs is not missed on the others"
+
+
+def test_an_engine_that_answers_at_random_is_not_judged() -> None:
+    status, names = verdict(measurements(again=48.0))
+    assert status is Status.INCONCLUSIVE
+    assert names["repeatable"] == {Status.INCONCLUSIVE}
 
 
 def test_too_few_scenes_cannot_pass_and_can_fail() -> None:

@@ -45,7 +45,9 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
         "int8": {"fidelity": 25, "conversion": 30},
         "fp8": {"fidelity": 25, "conversion": 30},  # added with the precision itself; nothing else was touched
     }
-    apart = {r.name: (r.quantity, r.statistic, r.levels, r.gates) for r in policy.requirements if r.by_precision}
+    apart = {
+        r.name: (r.quantity, r.statistic, r.levels, r.gates) for r in policy.requirements if r.by_precision and r.levels
+    }
     assert apart == {
         "attacked-conversion": ("attacked-conversion", "min", (1, 2, 4, 8), True),
         "attacked-fidelity": ("attacked-fidelity", "min", (1, 2, 4, 8), True),
@@ -53,6 +55,17 @@ def test_the_default_policy_is_the_one_that_was_fixed() -> None:
     bounds = {"fp32": (90, None), "fp16": (50, None), "bf16": (45, None)}  # int8 and fp8 are reported
     assert all(r.by_precision == bounds and r.minimum_pairs == 8 for r in policy.requirements if r.name in apart)
     plain = [r for r in policy.requirements if not r.by_precision]
+    guards = {
+        r.name: (r.quantity, r.statistic, r.by_precision, r.gates)
+        for r in policy.requirements
+        if r.by_precision and not r.levels
+    }
+    rows = {"fp32": 90, "fp16": 60, "bf16": 60, "int8": 50, "fp8": 50}
+    again = {"fp32": 90, "fp16": 70, "bf16": 70, "int8": 60, "fp8": 60}
+    assert guards == {
+        "independent-rows": ("independent-rows", "min", {name: (db, None) for name, db in rows.items()}, True),
+        "repeatable": ("repeatable", "min", {name: (db, None) for name, db in again.items()}, False),
+    }
     lines = {r.name: (r.quantity, r.statistic, r.levels, r.at_least, r.at_most, r.gates) for r in plain}
     assert lines == {
         "engine-defect": ("defects", "max", (), None, 0, True),

@@ -20,7 +20,7 @@ from deploy_robust.gate.crafting import PlannedAttack
 from deploy_robust.gate.executor import LocalExecutor
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.planners import Grid, StopWhen
-from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, ROWS, Case, Measurement, Requirement, Status
+from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, REPEAT_DB, ROWS, Case, Measurement, Requirement, Status
 from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
 from deploy_robust.gate.runner import run
 from deploy_robust.gate.store import SqliteStore
@@ -115,7 +115,8 @@ def test_a_grid_measures_two_engines_on_every_case(store: SqliteStore) -> None:
     # 6 pairs: the input once, both engines clean; both engines at 2 levels by 2 deliveries
     assert len(found) == 6 * (3 + 2 * 2 * 2)
     assert {m.role for m in found} == {INPUT, "engine", "other"}
-    assert all(m.defect is None and np.isfinite(list(m.values.values())).all() for m in found)
+    assert all(m.defect is None for m in found)
+    assert all(np.isfinite(value) for m in found for name, value in m.values.items() if name != REPEAT_DB)
     assert verdict_of(store) is Status.PASS
     identity = {m.case.pair: m.values["psnr"] for m in found if m.role == "engine" and m.case.attack == CLEAN}
     rain = {m.case.pair: m.values["psnr"] for m in found if m.role == INPUT}
@@ -145,7 +146,9 @@ def test_every_engine_under_test_is_asked_twice_and_in_every_row() -> None:
     found = {(m.case.attack, m.role): m for m in several()}
     for role in "ab":
         assert found[CLEAN, role].values[REPEAT] == 0
-        assert found[ROWS, role].values == {ROWS_APART: 0.0, BATCH_APART: 0.0, BATCH_DB: np.inf}
+        rows = {ROWS_APART: 0.0, BATCH_APART: 0.0, BATCH_DB: np.inf}
+        assert found[ROWS, role].values == {**rows, REPEAT: 0.0, REPEAT_DB: np.inf}
+        assert found[f"corners on {role}", role].values[REPEAT] == 0  # attacked images of probed pairs, too
         assert all(m.output_image for key, m in found.items() if key[1] == role and key[0] != ROWS)
     assert not any(m.output_image for m in several(keep_outputs=False) if m.role != INPUT)
 
@@ -258,17 +261,33 @@ def test_an_engine_whose_answers_vary_is_not_called_repeatable(store: SqliteStor
     assert "repeat_max_abs" not in found["other"]
 
 
-def test_what_a_search_has_found_is_evaluated_alone(store: SqliteStore) -> None:
-    """The engine answers worse in company: the search sees that, the measurement does not."""
+def test_an_engine_under_test_is_asked_as_it_is_deployed() -> None:
+    """It answers worse in company, and is never asked in company: by no search, for no clean and no attacked image."""
     engine = FunctionEngine(lambda x: x * (0.25 if len(x) > 1 else 1.0))
-    attacks = {"local-credit": PlannedAttack(local_credit(queries=10), "engine")}
+    attacks = {
+        "local-credit": PlannedAttack(local_credit(queries=10), "engine"),
+        "corners": PlannedAttack(random_corners()),
+    }
     inner = executor_of({"engine": Restorer(engine)}, attacks)
-    cases = tuple(Case(pair, attack, level) for pair in Pairs().ids()[:2] for attack, level in SEARCH)
+    which = (*SEARCH, ("corners", 2.0), ("corners", 4.0))
+    cases = tuple(Case(pair, attack, level) for pair in Pairs().ids()[:2] for attack, level in which)
     found = inner.execute(cases).measurements
-    searched = [m for m in found if m.case.attack == "local-credit" and m.delivery == "8bit"]
+    assert set(engine.calls) == {1}
+    attacked = [m for m in found if m.case.attack != CLEAN]
     clean = {m.case.pair: m.values["psnr"] for m in found if m.role == INPUT}
-    assert not [
-        m for m in found if m.case.attack == "local-credit" and m.delivery == "float"
-    ]  # codes are measured once
-    assert all(m.values["psnr"] > clean[m.case.pair] - 3 for m in searched)
-    assert all(m.values["queries"] == 10 and m.values["psnr_at_10"] < 12 for m in searched)
+    # a search ends on codes, which are measured once
+    assert not [m for m in attacked if m.case.attack == "local-credit" and m.delivery == "float"]
+    assert all(m.values["psnr"] > clean[m.case.pair] - 3 for m in attacked)
+    assert all(m.values["queries"] == 10 for m in attacked if m.case.attack == "local-credit")
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_fixed_batch_is_filled_in_the_same_way_for_clean_and_attacked_images(size: int) -> None:
+    engine = FunctionEngine(lambda x: x - x.mean(0, keepdim=True) + x)
+    inner = executor_of({"engine": Restorer(engine, IODescription(batch=size))})
+    cases = (Case("pair-0"), Case("pair-0", "corners", 2.0), Case("pair-0", "corners", 4.0))
+    found = inner.execute(cases).measurements
+    assert set(engine.calls) == {size}
+    # beside copies of itself an image loses nothing to the mean of its batch
+    rain = {m.case.attack: m.values["psnr"] for m in found if m.role == INPUT}
+    assert next(m for m in found if m.role == "engine").values["psnr"] == pytest.approx(rain[CLEAN])

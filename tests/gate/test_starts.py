@@ -71,6 +71,7 @@ def test_a_transfer_in_a_run_starts_from_the_corner_that_pgd_points_to() -> None
         metrics={"psnr": METRICS["psnr"]},
         seed=0,
         deliveries=("8bit",),
+        judged=frozenset(),  # one under test is asked one image at a time
     )
     crafted = executor.execute(tuple(Case(pair, "pgd-lmse", 2.0) for pair in ("a", "b")))
     starts = [crafted.images[m.input_image] for m in crafted.measurements if m.role == "engine"]

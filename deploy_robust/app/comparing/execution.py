@@ -104,6 +104,7 @@ class CompareExecution:
             keep_outputs=False,
             clean_only=lineup.clean_only,
             rows=self.rows,
+            twins={each["name"]: each["literal"] for each in lineup.engine_facts if each["literal"] is not None},
             notify=notify,
         )
         facts = ComparedFacts(

@@ -9,7 +9,7 @@ from deploy_robust.app.terms import CONVERSION, FIDELITY, adaptive, terms_of
 from deploy_robust.gate.judge import judge
 from deploy_robust.gate.quantities import ENGINE, SOURCE, TRANSFERRED
 from deploy_robust.gate.quantities import LITERAL as TWIN
-from deploy_robust.gate.records import INPUT, ROWS
+from deploy_robust.gate.records import INPUT
 from deploy_robust.gate.table import Known
 from deploy_robust.report.comparison.records import parity_figure
 
@@ -92,7 +92,7 @@ def _seen(
     own = engine["own"] or engine["literal"]
     roles = {engine["literal"]: TWIN, own: SOURCE, engine["name"]: ENGINE, INPUT: INPUT}
     for m in measurements:
-        if m.role not in roles or (m.case.attack == ROWS and m.defect is None):
+        if m.role not in roles:
             continue
         values = dict(m.values)
         if m.role == engine["name"]:

@@ -24,8 +24,7 @@ from deploy_robust.gate.quantity import (
     Quantity,
     weakest,
 )
-from deploy_robust.gate.records import CLEAN, HIGH, INPUT, LOW, REPEAT_DB, ROWS, Case
-from deploy_robust.gate.row_probe import BATCH_DB
+from deploy_robust.gate.records import BATCH_DB, CLEAN, HIGH, INPUT, LOW, REPEAT_DB, ROWS, Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

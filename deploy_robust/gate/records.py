@@ -24,6 +24,15 @@ ROWS = "rows"
 INPUT = "input"
 """Role of the image before any engine: its measurements compare the rainy input itself with the ground truth."""
 
+ROWS_APART = "rows_max_abs"
+"""Greatest difference between the answers to one image in two rows of a batch."""
+
+BATCH_APART = "batch_max_abs"
+"""Greatest difference between the answer to an image in a batch and the answer to it alone."""
+
+BATCH_DB = "batch_db"
+"""The same as PSNR in dB, of the row that is furthest off; infinite where all are identical."""
+
 REPEAT = "repeat_max_abs"
 """Greatest difference between two answers of the judged engine to one image; above 0 they are not repeatable."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deploy_robust.gate.parity import compare
+from deploy_robust.gate.records import BATCH_APART, BATCH_DB, ROWS_APART
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from deploy_robust.restorer import Restorer
 
     Network = Callable[[Tensor], Tensor]
-
-ROWS_APART = "rows_max_abs"
-"""Greatest difference between the answers to one image in two rows of a batch."""
-
-BATCH_APART = "batch_max_abs"
-"""Greatest difference between the answer to an image in a batch and the answer to it alone."""
-
-BATCH_DB = "batch_db"
-"""The same as PSNR in dB, of the row that is furthest off; infinite where all are identical."""
 
 ALONE: Mapping[str, float] = {ROWS_APART: 0.0, BATCH_APART: 0.0, BATCH_DB: math.inf}
 """Of an engine that takes one image at a time."""

@@ -20,8 +20,20 @@ from deploy_robust.gate.crafting import PlannedAttack
 from deploy_robust.gate.executor import LocalExecutor
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.planners import Grid, StopWhen
-from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, REPEAT_DB, ROWS, Case, Measurement, Requirement, Status
-from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
+from deploy_robust.gate.records import (
+    BATCH_APART,
+    BATCH_DB,
+    CLEAN,
+    INPUT,
+    REPEAT,
+    REPEAT_DB,
+    ROWS,
+    ROWS_APART,
+    Case,
+    Measurement,
+    Requirement,
+    Status,
+)
 from deploy_robust.gate.runner import run
 from deploy_robust.gate.store import SqliteStore
 from deploy_robust.metrics.registry import METRICS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +12,18 @@ import pytest
 from deploy_robust import keyed
 from deploy_robust.gate.judge import Terms, judge
 from deploy_robust.gate.policy import load_policy
-from deploy_robust.gate.records import CLEAN, INPUT, BatchResult, Case, Defect, Measurement, digest_of_image
+from deploy_robust.gate.records import (
+    BATCH_DB,
+    CLEAN,
+    INPUT,
+    REPEAT_DB,
+    ROWS,
+    BatchResult,
+    Case,
+    Defect,
+    Measurement,
+    digest_of_image,
+)
 from deploy_robust.gate.store import SqliteStore
 from deploy_robust.gate.table import Known
 
@@ -83,6 +95,7 @@ class Fake:
         for index, pair in enumerate(self.pairs):
             batch = (Case(pair), *(Case(pair, attack, level) for attack in ATTACKS for level in LEVELS))
             batch += (Case(pair, GUARD, 2.0),) if index < 6 else ()
+            batch += (Case(pair, ROWS),) if index < 4 else ()
             store.append(index, batch, self._result(pair, batch, index))
         requirements = policy.for_engine("int8", {"conversion"})
         return store, judge(requirements, store.measurements(), terms)
@@ -99,6 +112,9 @@ class Fake:
             return sha256
 
         for case in batch:
+            if case.attack == ROWS:
+                found.append(Measurement(case, pair, "engine", "8bit", {BATCH_DB: math.inf}))
+                continue
             clean = case.attack == CLEAN
             seen = keep("in", case.attack, case.level)
             if clean:
@@ -112,6 +128,7 @@ class Fake:
                 values = {"psnr": psnr + wobble, "ssim": 0.8}
                 if clean and role == "engine":
                     values["conversion_db"] = self.conversion
+                    values[REPEAT_DB] = math.inf
                 if not clean:
                     values["drift"] = 30.0 if case.attack == "pgd-lmse" else 40.0
                 kept = keep("out", case.attack, case.level) if role == "engine" else ""

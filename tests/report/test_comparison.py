@@ -14,10 +14,13 @@ import pytest
 from scipy import stats
 
 from deploy_robust.gate.records import (
+    BATCH_APART,
+    BATCH_DB,
     CLEAN,
     INPUT,
     REPEAT,
     ROWS,
+    ROWS_APART,
     Case,
     Defect,
     Measurement,
@@ -26,7 +29,6 @@ from deploy_robust.gate.records import (
     Status,
     Verdict,
 )
-from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
 from deploy_robust.report.comparison.formats import write_comparison
 from deploy_robust.report.comparison.html import render
 from deploy_robust.report.comparison.records import WORST, Comparison, parity_figure

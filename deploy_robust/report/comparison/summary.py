@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.gate.quantities import ATTACKED_CONVERSION, ATTACKED_FIDELITY, HIGHEST_PSNR
-from deploy_robust.gate.records import CLEAN, INPUT, REPEAT, ROWS, Status
-from deploy_robust.gate.row_probe import BATCH_APART, BATCH_DB, ROWS_APART
+from deploy_robust.gate.records import BATCH_APART, BATCH_DB, CLEAN, INPUT, REPEAT, ROWS, ROWS_APART, Status
 from deploy_robust.gate.table import Table
 from deploy_robust.report.comparison.builds import builds_of
 from deploy_robust.report.comparison.gaps import Attacked

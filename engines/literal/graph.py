@@ -16,10 +16,38 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor
 
-OPSETS = range(13, 24)
+OPSETS = range(11, 24)
 """Versions of the default operator set whose semantics are implemented."""
 
 _DOMAINS = ("", "ai.onnx")
+
+
+class Attributes(dict[str, Any]):
+    """Attributes of a node by name, which remembers those that were asked for.
+
+    An attribute that a builder never asks for would be passed over in silence: `Program` refuses its node.
+
+    Attributes:
+        read: Names that were asked for, whether they are there or not.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The attribute, or what holds where the node does not have it."""
+        self.read.add(name)
+        return super().get(name, default)
+
+    @property
+    def unread(self) -> list[str]:
+        """Names of the attributes that nobody asked for, in alphabetical order."""
+        return sorted(set(self) - self.read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +69,7 @@ class Node:
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
+    attributes: Attributes
     opset: int
     input_types: tuple[int, ...]
     output_types: tuple[int, ...]
@@ -99,6 +127,11 @@ def read(model: onnx.ModelProto) -> Graph:
         raise ArtefactError(
             f"the graph has {len(images)} inputs and {len(graph.output)} outputs: the literal engine takes one of each"
         )
+    if not types.get(images[0]):
+        raise ArtefactError(
+            f"the graph's input {images[0]!r} is no tensor: the literal engine takes one tensor of numbers"
+        )
+    held_dtype(types[images[0]])  # refuses types that are not covered, when the graph is opened
     ordered = _sorted(nodes, {*constants, images[0]})
     made = {name for node in ordered for name in node.outputs} | {images[0], *constants}
     if graph.output[0].name not in made:
@@ -178,7 +211,7 @@ def _node(proto: onnx.NodeProto, opset: int, types: Mapping[str, int]) -> Node:
     import onnx
 
     name = proto.name or next((name for name in proto.output if name), "?")
-    attributes: dict[str, Any] = {}
+    attributes = Attributes()
     for attribute in proto.attribute:
         value = onnx.helper.get_attribute_value(attribute)
         attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value

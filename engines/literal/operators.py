@@ -26,24 +26,28 @@ class Operator:
         build: Makes the function of a node.
         moves: Whether it only moves or selects values, so that narrow types need no rounding and codes stay codes.
         host: Inputs that are sizes or axes, needed as Python numbers.
+        ignores: Attributes that change nothing in what is computed; all others that `build` does not read are refused.
     """
 
     build: Build
     moves: bool
     host: tuple[int, ...]
+    ignores: frozenset[str] = frozenset()
 
 
 OPERATORS: dict[str, Operator] = {}
 
 
-def operator(*names: str, moves: bool = False, host: tuple[int, ...] = ()) -> Callable[[Build], Build]:
+def operator(
+    *names: str, moves: bool = False, host: tuple[int, ...] = (), ignores: tuple[str, ...] = ()
+) -> Callable[[Build], Build]:
     """Registers the builder of one or more operator types; the arguments are those of `Operator`."""
 
     def register(build: Build) -> Build:
         for name in names:
             if name in OPERATORS:
                 raise ValueError(f"operator {name} is registered twice")
-            OPERATORS[name] = Operator(build, moves, host)
+            OPERATORS[name] = Operator(build, moves, host, frozenset(ignores))
         return build
 
     return register

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from deploy_robust.engines.literal import ops as _ops  # noqa: F401  # fills the table
-from deploy_robust.engines.literal.operators import OPERATORS
+from deploy_robust.engines.literal.operators import OPERATORS, Operator
 from deploy_robust.engines.literal.quantisers import quantise
 from deploy_robust.engines.literal.rounding import narrow_dtype, round_to
 from deploy_robust.errors import DeployRobustError
@@ -132,17 +132,21 @@ class Program:
         return value.contiguous(memory_format=fast_layout(self._device))
 
     def _step(self, node: Node) -> Step:
+        found = OPERATORS.get(node.op)
         if node.op == "QuantizeLinear":
-            compute: Compute = quantise(node, self._gradient)
-            host: tuple[int, ...] = ()
-            moves = True
-        elif node.op in OPERATORS:
-            found = OPERATORS[node.op]
-            compute, host, moves = found.build(node), found.host, found.moves
-        else:
+            found = Operator(lambda node: quantise(node, self._gradient), moves=True, host=())
+        if found is None:
             raise node.refused("its operator is not known here")
-        compute = self._rounded(node, compute, moves)
-        return Step(node, node.inputs, self._on_device(compute, host))
+        try:
+            compute = found.build(node)
+        except DeployRobustError:
+            raise
+        except Exception as error:  # an attribute is missing, or of another kind than ONNX says
+            raise node.refused(f"its attributes cannot be read: {type(error).__name__} {error}") from error
+        unread = [name for name in node.attributes.unread if name not in found.ignores]
+        if unread:
+            raise node.refused(f"attribute {unread[0]}")
+        return Step(node, node.inputs, self._on_device(self._rounded(node, compute, found.moves), found.host))
 
     def _rounded(self, node: Node, compute: Compute, moves: bool) -> Compute:
         narrow = next((found for element in node.output_types if (found := narrow_dtype(element))), None)

@@ -73,9 +73,10 @@ def codes_of(node: Node) -> Codes:
     if len(node.inputs) > 2 and node.inputs[2]:
         element = node.input_types[2] or element or node.output_types[0]
     name = onnx.TensorProto.DataType.Name(element or onnx.TensorProto.UINT8)
+    saturates = node.attributes.get("saturate", 1)
     if name in _INTEGERS:
         return Codes(*_INTEGERS[name])
-    if name in _FLOATS and node.attributes.get("saturate", 1):
+    if name in _FLOATS and saturates:
         largest = torch.finfo(_FLOATS[name]).max
         return Codes(-largest, largest, _FLOATS[name])
     raise node.refused(f"it quantises to {name.lower()}")

@@ -11,6 +11,7 @@ from deploy_robust.engines.literal.ops import (
     pooling,
     reductions,
     resizing,
+    sampling,
     shaping,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "pooling",
     "reductions",
     "resizing",
+    "sampling",
     "shaping",
 ]

@@ -23,6 +23,8 @@ def attention(node: Node) -> Compute:
     for key in ("softcap", "qk_matmul_output_mode", "q_num_heads", "kv_num_heads"):
         if node.attributes.get(key):
             raise node.refused(f"attribute {key}")
+    if node.attributes.get("softmax_precision", 1) != 1:  # ONNX's number of float32
+        raise node.refused("attribute softmax_precision, other than float32")
     causal, scale = bool(node.attributes.get("is_causal", 0)), node.attributes.get("scale")
     if causal and len(node.inputs) > 3 and node.inputs[3]:
         raise node.refused("is_causal together with a mask")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @operator("Constant", moves=True)
 def constant(node: Node) -> Compute:
     """A tensor, or numbers."""
-    ((kind, held),) = node.attributes.items()
+    (kind,) = node.attributes
+    held = node.attributes[kind]
     if kind == "value":
         tensor = to_tensor(held)
     elif kind in ("value_float", "value_floats"):
@@ -63,4 +64,4 @@ def size(node: Node) -> Compute:  # noqa: ARG001
     return lambda x: torch.tensor(x.numel(), dtype=torch.int64)
 
 
-operator("DequantizeLinear")(dequantise)
+operator("DequantizeLinear", ignores=("output_dtype",))(dequantise)  # every node is rounded to its output's type

@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 plain(
     {
         "Abs": torch.abs,
+        "Acos": torch.acos,
+        "Acosh": torch.acosh,
         "Add": torch.add,
         "And": torch.logical_and,
+        "Asin": torch.asin,
+        "Asinh": torch.asinh,
+        "Atan": torch.atan,
+        "Atanh": torch.atanh,
         "Ceil": torch.ceil,
         "Cos": torch.cos,
+        "Cosh": torch.cosh,
         "Equal": torch.eq,
         "Erf": torch.erf,
         "Exp": torch.exp,
@@ -45,6 +52,7 @@ plain(
         "Sigmoid": torch.sigmoid,
         "Sign": torch.sign,
         "Sin": torch.sin,
+        "Sinh": torch.sinh,
         "Softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
         "Softsign": F.softsign,
         "Sqrt": torch.sqrt,
@@ -166,13 +174,15 @@ def clip(node: Node) -> Compute:  # noqa: ARG001
     def run(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
         if x.device.type == "cpu":  # numbers are faster than tensors, and reading them costs nothing here
             bounds = [math.nan if bound is None else bound.item() for bound in (low, high)]
+            if low is None and high is None:
+                return x
             return x.clamp(*(None if math.isnan(bound) else bound for bound in bounds))
         return x if low is None and high is None else torch.clamp(x, low, high)
 
     return run
 
 
-@operator("Dropout")
+@operator("Dropout", ignores=("ratio", "seed"))
 def dropout(node: Node) -> Compute:
     """Nothing, outside training."""
     if len(node.inputs) > 2 and node.inputs[2]:
@@ -182,25 +192,26 @@ def dropout(node: Node) -> Compute:
     return lambda x, ratio=None: x  # noqa: ARG005
 
 
-@operator("Cast")
+@operator("Cast", ignores=("saturate", "round_mode"))  # of 8-bit floats, which are refused
 def cast(node: Node) -> Compute:
     """To another type; rounding to float16 and bfloat16 follows every node of these types, this one included."""
-    to = held_dtype(node.attributes["to"])
-    _refuse_small_floats(node, node.attributes["to"])
-    return lambda x: x.to(to)
+    return _to(node, node.attributes["to"])
 
 
-@operator("CastLike")
+@operator("CastLike", ignores=("saturate", "round_mode"))
 def cast_like(node: Node) -> Compute:
     """To the type of the second input."""
-    to = held_dtype(node.input_types[1])
-    _refuse_small_floats(node, node.input_types[1])
-    return lambda x, _: x.to(to)
+    convert = _to(node, node.input_types[1])
+    return lambda x, _: convert(x)
 
 
-def _refuse_small_floats(node: Node, element: int) -> None:
+def _to(node: Node, element: int) -> Compute:
     import onnx
 
-    name = onnx.TensorProto.DataType.Name(element)
+    name, to = onnx.TensorProto.DataType.Name(element), held_dtype(element)
     if name.startswith("FLOAT8"):
         raise node.refused(f"a cast to {name.lower()}")
+    if name in ("INT4", "UINT4"):  # held in 8 bits; what does not fit loses its upper bits, as in wider types
+        low = -8 if name == "INT4" else 0
+        return lambda x: torch.remainder(x.long() - low, 16).add(low).to(to)
+    return lambda x: x.to(to)

@@ -24,7 +24,7 @@ def gather(node: Node) -> Compute:
         at = axis % x.dim()
         flat = index.reshape(-1).long()
         picked = x.index_select(at, torch.where(flat < 0, flat + x.shape[at], flat))
-        return picked.reshape(*x.shape[:at], *index.shape, *x.shape[at + 1 :])
+        return picked.reshape((*x.shape[:at], *index.shape, *x.shape[at + 1 :]))
 
     return run
 
@@ -103,10 +103,22 @@ def arg_extreme(node: Node) -> Compute:
 
 @operator("TopK", moves=True, host=(1,))
 def top_k(node: Node) -> Compute:
-    """Values and positions."""
+    """Values and positions; of equal values the first come first, which torch's own function does not promise."""
     axis, largest = node.attributes.get("axis", -1), bool(node.attributes.get("largest", 1))
-    ordered = bool(node.attributes.get("sorted", 1))
-    return lambda x, k: tuple(torch.topk(x, int(k.item()), axis, largest, ordered))
+    node.attributes.get("sorted", 1)  # in order is right for both
+
+    def run(x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        count, length = int(k.item()), x.shape[axis]
+        values, positions = torch.topk(x, min(count + 1, length), axis, largest)
+        with torch.no_grad():
+            tied = torch.eq(
+                values.narrow(axis, 1, values.shape[axis] - 1), values.narrow(axis, 0, values.shape[axis] - 1)
+            )
+        if bool(tied.any()):
+            values, positions = torch.sort(x, dim=axis, descending=largest, stable=True)
+        return values.narrow(axis, 0, count), positions.narrow(axis, 0, count)
+
+    return run
 
 
 @operator("CumSum", host=(1,))

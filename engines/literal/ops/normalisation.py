@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deploy_robust.engines.literal.operators import Compute
 
 
-@operator("BatchNormalization")
+@operator("BatchNormalization", ignores=("momentum",))  # of the running statistics, which are refused
 def batch_norm(node: Node) -> Compute:
     """By stored statistics, or, in training mode, by those of the batch."""
     eps, training = node.attributes.get("epsilon", 1e-5), bool(node.attributes.get("training_mode", 0))
@@ -41,6 +41,7 @@ def instance_norm(node: Node) -> Compute:
 @operator("GroupNormalization")
 def group_norm(node: Node) -> Compute:
     """Groups of channels; scale and bias are given for each group before opset 21, for each channel since."""
+    _refuse_other_sums(node)
     eps, groups = node.attributes.get("epsilon", 1e-5), node.attributes["num_groups"]
 
     def run(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -55,6 +56,7 @@ def group_norm(node: Node) -> Compute:
 @operator("LayerNormalization")
 def layer_norm(node: Node) -> Compute:
     """Over all axes from ``axis`` on."""
+    _refuse_other_sums(node)
     axis, eps = node.attributes.get("axis", -1), node.attributes.get("epsilon", 1e-5)
     if any(node.outputs[1:]):
         raise node.refused("mean and deviation as outputs")
@@ -72,6 +74,7 @@ def layer_norm(node: Node) -> Compute:
 @operator("RMSNormalization")
 def rms_norm(node: Node) -> Compute:
     """By the root mean square over all axes from ``axis`` on."""
+    _refuse_other_sums(node)
     axis, eps = node.attributes.get("axis", -1), node.attributes.get("epsilon", 1e-5)
 
     def run(x: Tensor, scale: Tensor) -> Tensor:
@@ -83,6 +86,19 @@ def rms_norm(node: Node) -> Compute:
 
 @operator("LpNormalization")
 def lp_norm(node: Node) -> Compute:
-    """By the norm along one axis."""
+    """By the norm along one axis; zeros stay zeros."""
     axis, p = node.attributes.get("axis", -1), node.attributes.get("p", 2)
-    return lambda x: x / torch.linalg.vector_norm(x, ord=p, dim=axis, keepdim=True)
+
+    def run(x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, ord=p, dim=axis, keepdim=True)
+        return x / torch.where(norm == 0, torch.ones_like(norm), norm)
+
+    return run
+
+
+def _refuse_other_sums(node: Node) -> None:
+    """Raises ArtefactError where mean and deviation are computed in another type than float32."""
+    import onnx
+
+    if node.attributes.get("stash_type", onnx.TensorProto.FLOAT) != onnx.TensorProto.FLOAT:
+        raise node.refused("attribute stash_type, other than float32")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,12 +27,25 @@ def _sum(x: Tensor, axes: list[int], keepdim: bool) -> Tensor:
     return x.sum(axes, keepdim, dtype=x.dtype)
 
 
+def _extreme(x: Tensor, axes: list[int], keepdim: bool, *, largest: bool) -> Tensor:
+    """The largest or smallest value; over nothing, the value below or above all others of the type."""
+    if all(x.shape[axis] for axis in axes):
+        return (torch.amax if largest else torch.amin)(x, axes, keepdim)
+    if x.dtype == torch.bool:
+        nothing: Any = not largest
+    elif x.is_floating_point():
+        nothing = -math.inf if largest else math.inf
+    else:
+        nothing = torch.iinfo(x.dtype).min if largest else torch.iinfo(x.dtype).max
+    return torch.full_like(x.sum(axes, keepdim, dtype=x.dtype), nothing)
+
+
 _REDUCTIONS: dict[str, Any] = {
     "ReduceMean": torch.mean,
     "ReduceSum": _sum,
     "ReduceProd": _product,
-    "ReduceMax": torch.amax,
-    "ReduceMin": torch.amin,
+    "ReduceMax": partial(_extreme, largest=True),
+    "ReduceMin": partial(_extreme, largest=False),
     "ReduceL1": lambda x, axes, keepdim: x.abs().sum(axes, keepdim),
     "ReduceL2": lambda x, axes, keepdim: x.square().sum(axes, keepdim).sqrt(),
     "ReduceSumSquare": lambda x, axes, keepdim: x.square().sum(axes, keepdim),
@@ -55,15 +70,16 @@ def reduce_(node: Node) -> Compute:
     return run
 
 
-@operator("Softmax")
+@operator("Softmax", "LogSoftmax")
 def softmax(node: Node) -> Compute:
-    """Along one axis, the last by default."""
-    axis = node.attributes.get("axis", -1)
-    return lambda x: torch.softmax(x, axis)
+    """Along one axis, the last by default; before opset 13 over all axes from one on, the second by default."""
+    function = torch.softmax if node.op == "Softmax" else torch.log_softmax
+    if node.opset >= 13:
+        axis = node.attributes.get("axis", -1)
+        return lambda x: function(x, axis)
+    first = node.attributes.get("axis", 1)
 
+    def run(x: Tensor) -> Tensor:
+        return function(x.flatten(first % max(1, x.dim())), -1).reshape(x.shape)
 
-@operator("LogSoftmax")
-def log_softmax(node: Node) -> Compute:
-    """Along one axis, the last by default."""
-    axis = node.attributes.get("axis", -1)
-    return lambda x: torch.log_softmax(x, axis)
+    return run

@@ -48,18 +48,26 @@ def transpose(node: Node) -> Compute:
 
 
 @operator("Squeeze", moves=True, host=(1,))
-def squeeze(node: Node) -> Compute:  # noqa: ARG001
-    """Drops dimensions of 1: those given, or all."""
-    return lambda x, axes=None: x.squeeze() if axes is None else x.squeeze(ints(axes))
+def squeeze(node: Node) -> Compute:
+    """Drops dimensions of 1: those given, or all. Axes are an attribute before opset 13."""
+    fixed = node.attributes.get("axes") if node.opset < 13 else None
+
+    def run(x: Tensor, axes: Tensor | None = None) -> Tensor:
+        dropped = fixed if axes is None else ints(axes)
+        return x.squeeze() if dropped is None else x.squeeze(dropped)
+
+    return run
 
 
 @operator("Unsqueeze", moves=True, host=(1,))
-def unsqueeze(node: Node) -> Compute:  # noqa: ARG001
-    """Inserts dimensions of 1; axes count in the result."""
+def unsqueeze(node: Node) -> Compute:
+    """Inserts dimensions of 1; axes count in the result, and are an attribute before opset 13."""
+    fixed = node.attributes["axes"] if node.opset < 13 else []
 
-    def run(x: Tensor, axes: Tensor) -> Tensor:
-        rank = x.dim() + axes.numel()
-        for axis in sorted(n % rank for n in ints(axes)):
+    def run(x: Tensor, axes: Tensor | None = None) -> Tensor:
+        added = fixed if axes is None else ints(axes)
+        rank = x.dim() + len(added)
+        for axis in sorted(n % rank for n in added):
             x = x.unsqueeze(axis)
         return x
 
@@ -78,9 +86,11 @@ def split(node: Node) -> Compute:
     """Into given sizes, or into as many equal parts as there are outputs, the last one smaller."""
     axis = node.attributes.get("axis", 0)
     count = node.attributes.get("num_outputs", len(node.outputs))
+    fixed = node.attributes.get("split") if node.opset < 13 else None
 
     def run(x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
-        return torch.split(x, -(-x.shape[axis] // count) if sizes is None else ints(sizes), axis)
+        parts = fixed if sizes is None else ints(sizes)
+        return torch.split(x, -(-x.shape[axis] // count) if parts is None else parts, axis)
 
     return run
 

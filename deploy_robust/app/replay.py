@@ -174,7 +174,8 @@ def replay(
         facts = executor.start()
         _check_opened(facts, plan)
         # The rows of one attack share a batch, and rounding depends on the batch: all of them run again.
-        together = dict.fromkeys(m.case for m in batch if m.case.attack == case.attack)
+        # Images of a pair whose rows were probed were asked for twice, and are again.
+        together = dict.fromkeys(m.case for m in batch if m.case.attack in (case.attack, ROWS))
         result = executor.execute(tuple(together))
     finally:
         executor.close()

@@ -135,7 +135,7 @@ def _attacked_parity(figure: str) -> Callable[[Table, float, tuple[str, ...]], P
         found: Points = {}
         for key in table.measured():
             pair, attack = key.case.pair, key.case.attack
-            if key.role != ENGINE or key.delivery != "8bit" or attack in (CLEAN, ROWS) or key.case.level != level:
+            if key.role != ENGINE or key.delivery != "8bit" or not key.case.attacked or key.case.level != level:
                 continue
             value, low, high = (table.get(f"{figure}{end}", ENGINE, pair, attack, level) for end in ("", LOW, HIGH))
             if value is not None and (pair not in found or value < found[pair].value):

@@ -89,6 +89,11 @@ class Case:
     attack: str = CLEAN
     level: float = 0.0
 
+    @property
+    def attacked(self) -> bool:
+        """Whether the image is an attacked one, and not the clean image alone or in the row probe."""
+        return self.attack not in (CLEAN, ROWS)
+
     def __str__(self) -> str:
         return f"{self.pair} {self.attack}" + (f"@{self.level:g}" if self.level else "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deploy_robust.gate.records import CLEAN, ROWS, Case
+from deploy_robust.gate.records import CLEAN, Case
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -82,8 +82,8 @@ class Table:
 
     def levels(self) -> list[float]:
         """Epsilons in grey levels, ascending, without the clean one."""
-        return sorted({key.case.level for key in self._values if key.case.attack not in (CLEAN, ROWS)})
+        return sorted({key.case.level for key in self._values if key.case.attacked})
 
     def attacks(self) -> list[str]:
         """Attacks in the order of first appearance, without the clean one and the row probe."""
-        return list(dict.fromkeys(key.case.attack for key in self._values if key.case.attack not in (CLEAN, ROWS)))
+        return list(dict.fromkeys(key.case.attack for key in self._values if key.case.attacked))

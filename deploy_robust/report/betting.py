@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from deploy_robust.gate.quantities import ENGINE
-from deploy_robust.gate.records import CLEAN, Status
+from deploy_robust.gate.records import Status
 from deploy_robust.gate.units import queries_of
 from deploy_robust.report.betting_records import BettingTest, Counterexample, Registered, Search
 from deploy_robust.report.cases import reference
@@ -26,7 +26,7 @@ def registered(plan: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     facts = plan.get("registration")
     if facts is None:
         return None
-    attacked = {m.case.pair for m in measurements if m.case.attack != CLEAN}
+    attacked = {m.case.pair for m in measurements if m.case.attacked}
     return Registered(
         facts["population"],
         facts["source"],

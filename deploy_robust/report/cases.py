@@ -30,7 +30,7 @@ def attacked_cases(table: Table, measurements: Sequence[Measurement]) -> tuple[C
     rows = [
         _row(table, m, clean.get(m.case.pair))
         for m in measurements
-        if m.role == ENGINE and m.delivery == "8bit" and m.case.attack != CLEAN and m.defect is None
+        if m.role == ENGINE and m.delivery == "8bit" and m.case.attacked and m.defect is None
     ]
     return tuple(sorted(rows, key=_severity))
 

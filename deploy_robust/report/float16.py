@@ -27,7 +27,7 @@ def float16_ranges(measurements: Sequence[Measurement], plan: Mapping[str, Any])
         return
     nodes = _nodes(plan)
     clean = [m for m in seen if m.case.attack == CLEAN]
-    attacked = [m for m in seen if m.case.attack != CLEAN]
+    attacked = [m for m in seen if m.case.attacked]
     over = {name: [m for m in some if math.isinf(m.values[PEAK])] for name, some in _both(clean, attacked)}
     if not any(over.values()):
         peaks = [(name, max(some, key=lambda m: m.values[PEAK])) for name, some in _both(clean, attacked) if some]

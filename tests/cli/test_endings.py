@@ -129,6 +129,7 @@ def test_a_terminated_check_says_so_and_leaves_nobody_behind(
 TWICE = """
 import os, signal, time
 from deploy_robust.cli import signals
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down ignored
 signals.listen()
 try:
     os.kill(os.getpid(), signal.SIGINT)
